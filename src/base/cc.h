@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Compiler features: the one place where GNU extensions get a name. */
+#ifndef DOPPEL_BASE_CC_H
+#define DOPPEL_BASE_CC_H
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MUST_CHECK        __attribute__((warn_unused_result))
+#define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
+#define NORETURN          __attribute__((noreturn))
+#define UNUSED            __attribute__((unused))
+#define PACKED            __attribute__((packed))
+#define ALIGNED(n)        __attribute__((aligned(n)))
+#define ALWAYS_INLINE     inline __attribute__((always_inline))
+#define NOINLINE          __attribute__((noinline))
+#define HOT               __attribute__((hot))
+#define COLD              __attribute__((cold))
+
+#define LIKELY(x)         __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)       __builtin_expect(!!(x), 0)
+
+#define ARRAY_LEN(a)      (sizeof(a) / sizeof((a)[0]))
+
+/* The structure of type @type whose member @member is at @ptr. */
+#define CONTAINER_OF(ptr, type, member)                                        \
+    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+static inline void cc_fd_cleanup(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+
+static inline void cc_free_cleanup(void *p)
+{
+    free(*(void **)p);
+}
+
+/* Scoped ownership, for set-up code only: `AUTO_FD int fd = open(...)`. */
+#define AUTO_FD   __attribute__((cleanup(cc_fd_cleanup)))
+#define AUTO_FREE __attribute__((cleanup(cc_free_cleanup)))
+
+#endif

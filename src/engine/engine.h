@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What every engine implements. An engine runs vCPUs whose state it knows only
+ * through its own architecture's format (cpu/x86/state.h here); the monitor
+ * passes it as an opaque pointer.
+ *
+ * Port and MMIO accesses go straight to the VM's buses through the input gate;
+ * run() returns only for what the monitor must decide.
+ */
+#ifndef DOPPEL_ENGINE_ENGINE_H
+#define DOPPEL_ENGINE_ENGINE_H
+
+#include "base/cc.h"
+#include "base/err.h"
+#include "base/types.h"
+#include "vm/vm.h"
+
+enum exit_reason {
+    EXIT_PARK,     /* KICK_PARK or KICK_EXIT stands; at a boundary */
+    EXIT_HLT,      /* waits for an interrupt: sleep with kick_wait, run again */
+    EXIT_SHUTDOWN, /* triple fault */
+    EXIT_BUDGET,   /* max_insns were retired */
+    EXIT_DEBUG     /* debugger stop */
+};
+
+struct exit_rec {
+    enum exit_reason reason;
+    uint64_t insns; /* retired by this call */
+};
+
+struct engine_vcpu; /* an engine's private part of one vCPU */
+
+/* What an engine says at probe. */
+struct engine_probe {
+    bool usable;
+    char why[160]; /* one sentence: what it found */
+};
+
+struct engine_ops {
+    const char *name;
+    void (*probe)(struct engine_probe *p);
+    /* @arch: keeps; a struct x86_cpu. Gives *out. */
+    int (*vcpu_create)(struct vm *vm, void *arch, struct engine_vcpu **out,
+                       struct err *e);
+    void (*vcpu_destroy)(struct engine_vcpu *v);
+    /* Run until an exit. @max_insns: 0 = no limit. All state is in @arch at
+     * return. Thread: the vCPU's. */
+    void (*vcpu_run)(struct engine_vcpu *v, uint64_t max_insns,
+                     struct exit_rec *exit);
+    /* Host-side changes: drop what is cached of the page (or of all). Called
+     * with the vCPU parked, or by its own thread. */
+    void (*vcpu_flush)(struct engine_vcpu *v);
+    /* Drop write-through-TLB rights of page @gpa (all: every page) and return
+     * when no access can be under way. Thread: any but the vCPU's. */
+    void (*vcpu_revoke)(struct engine_vcpu *v, gpa_t gpa, bool all);
+};
+
+/* engines.def lists them; NULL-terminated. */
+extern const struct engine_ops *const engine_table[];
+const struct engine_ops *engine_find(const char *name);
+
+#endif

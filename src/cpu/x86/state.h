@@ -193,6 +193,51 @@ struct x86_msrs {
     uint64_t bios_sign_id; /* microcode revision as read back */
 };
 
+/* An exception that an instruction raised; filled by x86_raise and friends
+ * (cpu/x86/exceptions.h), delivered by the engine at the instruction's end. */
+struct x86_exc {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t cr2; /* #PF */
+    uint64_t dr6; /* #DB: bits to set in DR6 */
+};
+
+/* What functions return that may raise: 0, or X86_FAULT with cpu->exc set and
+ * no architectural state changed. */
+#define X86_FAULT (-1)
+
+/* How linear memory is reached: by the engine's TLB, or (x86_lin_walk_ops in
+ * cpu/x86/paging.h) by a page walk for each access. All or nothing: an access
+ * that faults has changed nothing and has raised #PF (or #GP, #SS for a
+ * non-canonical address, by X86_LIN_STACK). */
+#define X86_LIN_READ     0U
+#define X86_LIN_WRITE    1U
+#define X86_LIN_EXEC     2U
+#define X86_LIN_IMPLICIT 4U /* as supervisor whatever the CPL (GDT, IDT, TSS) */
+#define X86_LIN_USER     8U /* as CPL 3 (pushes onto an outer stack) */
+#define X86_LIN_STACK    16U
+
+enum x86_flush {
+    X86_FLUSH_ALL,       /* everything, global entries too */
+    X86_FLUSH_NONGLOBAL, /* all PCIDs, global entries stay */
+    X86_FLUSH_PCID,      /* one PCID's, global entries stay */
+    X86_FLUSH_PAGE       /* INVLPG: va in this PCID, and global ones */
+};
+
+struct x86_lin_ops {
+    int (*read)(void *ctx, gva_t va, void *buf, size_t len, unsigned flags);
+    int (*write)(void *ctx, gva_t va, const void *buf, size_t len,
+                 unsigned flags);
+    /* Raise what an access (X86_LIN_READ or _WRITE in flags) would raise. */
+    int (*probe)(void *ctx, gva_t va, size_t len, unsigned flags);
+    void (*flush)(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid);
+    /* CR3 was loaded. @keep: bit 63 (no flush of its PCID). */
+    void (*root)(void *ctx, bool keep);
+    /* CR0, CR4, EFER, CPL or CS changed in a way that changes how code runs. */
+    void (*mode)(void *ctx);
+};
+
 struct x86_cpuid; /* cpu/x86/cpuid.h: the table that CPUID answers from */
 struct x86_topology;
 
@@ -201,7 +246,7 @@ struct x86_cpu {
     uint64_t gpr[16];
     uint64_t rip;
     uint64_t rflags; /* always exact between instructions; bit 1 set */
-    uint64_t cr0, cr2, cr3, cr4, cr8_unused, efer, xcr0;
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     struct x86_seg seg[6];
     struct x86_seg tr, ldtr;
     struct x86_dtr gdtr, idtr;
@@ -217,6 +262,7 @@ struct x86_cpu {
     uint64_t tsc_offset; /* guest TSC = clock_tsc + tsc_offset */
     uint64_t icount;     /* instructions retired (a rep counts once) */
     struct x86_event event;
+    struct x86_exc exc; /* valid only after X86_FAULT */
     struct x86_msrs msr;
     struct x86_lapic lapic;
     struct x86_xsave xsave;
@@ -226,6 +272,8 @@ struct x86_cpu {
     struct vm *vm;
     struct x86_topology *topo;        /* all vCPUs of the VM */
     const struct x86_cpuid *cpuid;
+    const struct x86_lin_ops *lin; /* set by the engine; never NULL */
+    void *lin_ctx;
     struct kick kick;
     struct timer lapic_timer;
     uint64_t unknown_msr_count;

@@ -6,13 +6,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BIT(n)           (UINT64_C(1) << (n))
+#define BIT(n) (UINT64_C(1) << (n))
 /* Bits hi..lo, both included. */
-#define BITS(hi, lo)     ((~UINT64_C(0) >> (63 - (hi))) & (~UINT64_C(0) << (lo)))
+#define BITS(hi, lo) ((~UINT64_C(0) >> (63 - (hi))) & (~UINT64_C(0) << (lo)))
 
-#define KIB              (UINT64_C(1) << 10)
-#define MIB              (UINT64_C(1) << 20)
-#define GIB              (UINT64_C(1) << 30)
+#define KIB          (UINT64_C(1) << 10)
+#define MIB          (UINT64_C(1) << 20)
+#define GIB          (UINT64_C(1) << 30)
 
 /* @a must be a power of two. */
 #define ALIGN_DOWN(x, a) ((x) & ~((uint64_t)(a)-1))

@@ -24,8 +24,8 @@ struct test_case {
     void (*fn)(void);
 };
 
-extern int test_failures;       /* in the running case */
-extern const char *test_skip;   /* why the running case was skipped */
+extern int test_failures;     /* in the running case */
+extern const char *test_skip; /* why the running case was skipped */
 
 /** test_main() - run all cases, or those whose name contains argv[1] */
 int test_main(int argc, char **argv, const struct test_case *cases, size_t n);
@@ -33,7 +33,7 @@ int test_main(int argc, char **argv, const struct test_case *cases, size_t n);
 #define TEST(name) static void test_##name(void)
 #define CASE(name)                                                             \
     {                                                                          \
-        #name, test_##name                                                     \
+#        name, test_##name                                                     \
     }
 
 #define TEST_MAIN(...)                                                         \

@@ -33,7 +33,7 @@ struct bus_region {
     void *dev;
     pthread_mutex_t *lock; /* taken around callbacks; NULL: none */
     const char *name;
-    bool mapped;           /* maintained by the bus */
+    bool mapped; /* maintained by the bus */
 };
 
 struct bus;

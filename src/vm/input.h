@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 enum input_kind {
-    INPUT_PIO,    /* key: port | size << 16 */
-    INPUT_MMIO,   /* key: gpa */
+    INPUT_PIO,  /* key: port | size << 16 */
+    INPUT_MMIO, /* key: gpa */
     INPUT_TSC,
     INPUT_RANDOM, /* RDRAND, RDSEED */
     INPUT_DMA,    /* key: gpa, value: bytes; the completion became visible */

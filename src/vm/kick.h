@@ -29,8 +29,8 @@ struct kick {
     _Atomic uint64_t posted[4];     /* bit v of 256: vector v was posted */
     _Atomic uint64_t posted_tmr[4]; /* ... and it was level-triggered */
     _Atomic uint32_t sipi_vector;
-    _Atomic uint32_t sleeping;      /* its thread waits on request */
-    void (*wake)(void *ctx);        /* engine's kick; NULL: polling is enough */
+    _Atomic uint32_t sleeping; /* its thread waits on request */
+    void (*wake)(void *ctx);   /* engine's kick; NULL: polling is enough */
     void *ctx;
 };
 

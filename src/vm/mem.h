@@ -31,16 +31,16 @@
 #define MEM_PAGE_MASK  4095U
 
 /* The page word. */
-#define MEM_WHERE_MASK     0x00000003U /* 0 absent (zero), 1 base, 2 own */
-#define MEM_WHERE_ABSENT   0U
-#define MEM_WHERE_BASE     1U
-#define MEM_WHERE_OWN      2U
-#define MEM_CODE           0x00000004U /* an engine holds code made from it */
-#define MEM_WATCH          0x00000008U /* writes are reported */
-#define MEM_SHARED         0x00000010U /* mapped by a process outside */
-#define MEM_PIN_SHIFT      5
-#define MEM_PIN_MASK       0x00007fe0U /* pieces handed out: 0-1023 */
-#define MEM_EPOCH_SHIFT    16          /* last dirty epoch, 0 = never */
+#define MEM_WHERE_MASK   0x00000003U /* 0 absent (zero), 1 base, 2 own */
+#define MEM_WHERE_ABSENT 0U
+#define MEM_WHERE_BASE   1U
+#define MEM_WHERE_OWN    2U
+#define MEM_CODE         0x00000004U /* an engine holds code made from it */
+#define MEM_WATCH        0x00000008U /* writes are reported */
+#define MEM_SHARED       0x00000010U /* mapped by a process outside */
+#define MEM_PIN_SHIFT    5
+#define MEM_PIN_MASK     0x00007fe0U /* pieces handed out: 0-1023 */
+#define MEM_EPOCH_SHIFT  16          /* last dirty epoch, 0 = never */
 
 enum mem_access {
     MEM_READ,
@@ -57,11 +57,11 @@ struct mem_iov {
 struct mem;
 
 struct mem_conf {
-    uint64_t ram_bytes;  /* multiple of 4096, at least 1 MiB */
-    uint64_t low_limit;  /* RAM below this GPA at most; the rest at 4 GiB */
-    bool scatter;        /* random host place for every page */
-    uint64_t seed;       /* of the scatter permutation */
-    int memfd;           /* takes: RAM of ram_bytes; -1: make one */
+    uint64_t ram_bytes; /* multiple of 4096, at least 1 MiB */
+    uint64_t low_limit; /* RAM below this GPA at most; the rest at 4 GiB */
+    bool scatter;       /* random host place for every page */
+    uint64_t seed;      /* of the scatter permutation */
+    int memfd;          /* takes: RAM of ram_bytes; -1: make one */
 };
 
 /* What listens to writes into pages marked CODE or WATCH. Thread: any; called

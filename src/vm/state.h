@@ -44,9 +44,9 @@ struct state_field {
     const char *name;
     enum state_type type;
     size_t offset;
-    uint32_t count;  /* array elements; 1 for a scalar */
-    uint32_t since;  /* first version that has it; 0 = all */
-    size_t stride;   /* STATE_STRUCT: bytes per element */
+    uint32_t count; /* array elements; 1 for a scalar */
+    uint32_t since; /* first version that has it; 0 = all */
+    size_t stride;  /* STATE_STRUCT: bytes per element */
     size_t len_offset;
     const struct state_desc *sub;
 };
@@ -54,10 +54,11 @@ struct state_field {
 struct state_desc {
     const char *name;
     uint32_t version;
-    uint32_t min_version; /* oldest that can be read */
+    uint32_t min_version;             /* oldest that can be read */
     const struct state_field *fields; /* ends with type STATE_END */
     void (*pre_save)(void *obj);      /* may be NULL; locks are not held */
-    /* Checks and acts on the loaded fields. Return: 0, or -EINVAL + sentence. */
+    /* Checks and acts on the loaded fields. Return: 0, or -EINVAL + sentence.
+     */
     int (*post_load)(void *obj, uint32_t version, struct err *e);
 };
 
@@ -106,7 +107,8 @@ MUST_CHECK int state_load(struct state_buf *b, const struct state_desc *d,
 /** state_hash() - a 64-bit hash of the bytes (FNV-1a) */
 uint64_t state_hash(const struct state_buf *b);
 
-/* The VM's list of state: filled while the machine is built, in a fixed order. */
+/* The VM's list of state: filled while the machine is built, in a fixed order.
+ */
 struct state_list;
 struct state_list *state_list_create(void);
 void state_list_destroy(struct state_list *l);

@@ -263,6 +263,8 @@ struct x86_cpu {
     uint64_t icount;     /* instructions retired (a rep counts once) */
     struct x86_event event;
     struct x86_exc exc; /* valid only after X86_FAULT */
+    uint64_t db_pending;  /* DR6 bits of traps due at the instruction's end */
+    uint64_t pae_pdpte[4]; /* loaded with CR3 in PAE paging */
     struct x86_msrs msr;
     struct x86_lapic lapic;
     struct x86_xsave xsave;

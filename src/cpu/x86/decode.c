@@ -1,0 +1,751 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The x86 decoder: prefixes, opcode, form look-up, ModRM, operands. The forms
+ * come from insn.def by way of the generated decode_tables.h. Every byte
+ * string has an answer; bytes past the given end read as zero and are noticed
+ * by position, so that the path has no bounds checks (see dec_verdict()).
+ * Source: Intel SDM vol. 2, 2.1-2.3 and appendix A.
+ */
+#include "cpu/x86/decode.h"
+
+#include "cpu/x86/insn.h"
+
+#include <string.h>
+
+/* One node of the form look-up: leaf = base + sum of field * mul[field]. */
+struct dec_node {
+    uint32_t base;
+    uint16_t mul[7]; /* 64-bit mode, prefix, mod==3, reg, rm, W, REX.B/VEX.L */
+};
+
+#include "cpu/x86/decode_tables.h" /* generated */
+
+/* clang-format off */
+enum slot {
+    SLOT_E, SLOT_EMw, SLOT_EMy, SLOT_EMb, SLOT_EMd, SLOT_G, SLOT_Z, SLOT_B,
+    SLOT_R, SLOT_M, SLOT_rA, SLOT_rC, SLOT_rD, SLOT_sES, SLOT_sCS, SLOT_sSS,
+    SLOT_sDS, SLOT_sFS, SLOT_sGS, SLOT_One, SLOT_Ib, SLOT_Ibs, SLOT_Iw,
+    SLOT_Iz, SLOT_Iv, SLOT_Ib2, SLOT_Jb, SLOT_Jz, SLOT_Iap, SLOT_Iw2, SLOT_O,
+    SLOT_X, SLOT_Y, SLOT_T, SLOT_S, SLOT_C, SLOT_D, SLOT_ST0, SLOT_STi,
+    SLOT_P, SLOT_Q, SLOT_N, SLOT_V, SLOT_H, SLOT_W, SLOT_U, SLOT_L, SLOT_VMX,
+    SLOT_VMx, SLOT_VMy
+};
+
+enum size {
+    SZ_0, SZ_b, SZ_w, SZ_d, SZ_q, SZ_v, SZ_y, SZ_z, SZ_n, SZ_dq, SZ_qq, SZ_x,
+    SZ_p, SZ_bnd, SZ_s, SZ_t, SZ_fenv, SZ_fsave, SZ_fx, SZ_m512, SZ_xh, SZ_xq,
+    SZ_xe, SZ_xdup, SZ_y2, SZ_a, SZ_COUNT
+};
+
+/* Bytes by size code and context: operand size 2, 4, 8, plus 3 with VEX.L,
+ * plus 6 in 64-bit mode. SZ_a is the address size, see size_of(). */
+#define BY_OS(a, b, c) {a, b, c, a, b, c, a, b, c, a, b, c}
+#define BY_L(a, b)     {a, a, a, b, b, b, a, a, a, b, b, b}
+#define BY_MODE(a, b)  {a, a, a, a, a, a, b, b, b, b, b, b}
+static const uint16_t size_tab[SZ_COUNT][12] = {
+    [SZ_b] = BY_OS(1, 1, 1),      [SZ_w] = BY_OS(2, 2, 2),
+    [SZ_d] = BY_OS(4, 4, 4),      [SZ_q] = BY_OS(8, 8, 8),
+    [SZ_v] = BY_OS(2, 4, 8),      [SZ_y] = BY_OS(4, 4, 8),
+    [SZ_z] = BY_OS(2, 4, 4),      [SZ_n] = BY_MODE(4, 8),
+    [SZ_dq] = BY_OS(16, 16, 16),  [SZ_qq] = BY_OS(32, 32, 32),
+    [SZ_x] = BY_L(16, 32),        [SZ_p] = BY_OS(4, 6, 10),
+    [SZ_bnd] = BY_OS(4, 8, 16),   [SZ_s] = BY_MODE(6, 10),
+    [SZ_t] = BY_OS(10, 10, 10),   [SZ_fenv] = BY_OS(14, 28, 28),
+    [SZ_fsave] = BY_OS(94, 108, 108), [SZ_fx] = BY_OS(512, 512, 512),
+    [SZ_m512] = BY_OS(64, 64, 64), [SZ_xh] = BY_L(8, 16),
+    [SZ_xq] = BY_L(4, 8),         [SZ_xe] = BY_L(2, 4),
+    [SZ_xdup] = BY_L(8, 32),      [SZ_y2] = BY_OS(8, 8, 16),
+};
+
+/* What decoding needs of a form: slot, size and access of each operand. */
+#define DF_LOCK   1
+#define DF_D64    2
+#define DF_F64    4
+#define DF_MODREG 8
+#define DF_VVVV   16 /* VEX.vvvv is an operand */
+
+struct dec_opnd {
+    uint8_t slot;
+    uint8_t size;
+    uint8_t access;
+};
+
+struct dec_form {
+    uint16_t op;
+    uint8_t nopnds;
+    uint8_t flags;
+    struct dec_opnd opnd[X86_OPNDS];
+};
+
+enum {
+#define OT(code, slot, size) OTS_##code = SLOT_##slot, OTZ_##code = SZ_##size,
+#include "cpu/x86/insn_opnd.def"
+#undef OT
+};
+
+#define R(ot)  { OTS_##ot, OTZ_##ot, X86_ACC_R }
+#define W(ot)  { OTS_##ot, OTZ_##ot, X86_ACC_W }
+#define RW(ot) { OTS_##ot, OTZ_##ot, X86_ACC_R | X86_ACC_W }
+#define COUNT(...)                                                             \
+    (sizeof((const struct dec_opnd[]){{0, 0, 0}, ##__VA_ARGS__}) /             \
+     sizeof(struct dec_opnd) - 1)
+#define FLAGS(spec, attr)                                                      \
+    (((attr)&XA_LOCK ? DF_LOCK : 0) | ((attr)&XA_D64 ? DF_D64 : 0) |           \
+     ((attr)&XA_F64 ? DF_F64 : 0) | ((spec)&XS_MODREG ? DF_MODREG : 0))
+
+static const struct dec_form forms[X86_FORM_COUNT] = {
+    {0, 0, 0, {{0, 0, 0}}},
+#define INSN(form, op, opc, spec, cls, feat, fl, attr, ...)                    \
+    {X86_OP_##op, COUNT(__VA_ARGS__), FLAGS(spec, attr), {__VA_ARGS__}},
+#include "cpu/x86/insn.def"
+#undef INSN
+};
+/* clang-format on */
+
+enum pfx_class {
+    PC_NONE,
+    PC_REX,
+    PC_SEG,
+    PC_OSZ,
+    PC_ASZ,
+    PC_LOCK,
+    PC_REP,
+    PC_REPNE
+};
+
+static const uint8_t pfx_class[256] = {
+    [0x26] = PC_SEG, [0x2e] = PC_SEG,  [0x36] = PC_SEG,   [0x3e] = PC_SEG,
+    [0x64] = PC_SEG, [0x65] = PC_SEG,  [0x66] = PC_OSZ,   [0x67] = PC_ASZ,
+    [0xf0] = PC_LOCK, [0xf2] = PC_REPNE, [0xf3] = PC_REP,
+    [0x40 ... 0x4f] = PC_REX,
+};
+
+/* No instruction makes the decoder look further: 14 prefixes, VEX and opcode,
+ * ModRM, SIB, displacement, immediate. */
+#define DEC_TOUCH 40
+
+/* The bytes under decoding. */
+struct dec {
+    const uint8_t *b; /* DEC_TOUCH readable bytes */
+    unsigned at;      /* next byte */
+    unsigned ctx;     /* column of size_tab */
+    bool m64;
+    bool seg_given;
+    struct x86_insn *insn;
+};
+
+static inline uint16_t ld16(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline uint32_t ld32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline uint64_t ld64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+/* Reads all prefixes. Returns false when no opcode comes within 15 bytes. */
+static bool dec_prefixes(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    unsigned at = 0, prefix = 0, rex = 0, seg = X86_SEG_DS;
+
+    for (;; at++) {
+        unsigned c = d->b[at], cls = pfx_class[c];
+        if (LIKELY(cls == PC_NONE))
+            break;
+        if (cls == PC_REX) {
+            if (!d->m64)
+                break;
+            rex = c;
+        } else {
+            rex = 0;
+            switch (cls) {
+            case PC_SEG:
+                if (d->m64 && c < 0x64)
+                    break;
+                seg = c >= 0x64 ? c - 0x60 : (c >> 3) & 3;
+                prefix |= X86_PFX_SEG;
+                break;
+            case PC_OSZ:
+                prefix |= X86_PFX_OSZ;
+                break;
+            case PC_ASZ:
+                prefix |= X86_PFX_ASZ;
+                break;
+            case PC_LOCK:
+                prefix |= X86_PFX_LOCK;
+                break;
+            default:
+                prefix &= ~(unsigned)(X86_PFX_REP | X86_PFX_REPNE);
+                prefix |= cls == PC_REP ? X86_PFX_REP : X86_PFX_REPNE;
+            }
+        }
+        if (at + 1 >= X86_INSN_MAX_BYTES) {
+            d->at = X86_INSN_MAX_BYTES + 1;
+            return false;
+        }
+    }
+    d->at = at;
+    d->seg_given = prefix & X86_PFX_SEG;
+    i->prefix = (uint8_t)(prefix | (rex ? X86_PFX_REX : 0));
+    i->rex = rex & 15;
+    i->seg = (uint8_t)seg;
+    return true;
+}
+
+/* Opcode map of a legacy opcode; consumes escape bytes and the opcode. */
+static void dec_legacy_opcode(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    unsigned c = d->b[d->at++], map = X86_MAP_1B;
+
+    if (c == 0x0f) {
+        c = d->b[d->at++];
+        map = X86_MAP_0F;
+        if (c == 0x38 || c == 0x3a) {
+            map = c == 0x38 ? X86_MAP_0F38 : X86_MAP_0F3A;
+            c = d->b[d->at++];
+        }
+    }
+    i->enc = X86_ENC_LEGACY;
+    i->map = (uint8_t)map;
+    i->opcode = (uint8_t)c;
+    i->vex_l = 0;
+    i->vvvv = 0;
+    i->pp = i->prefix & X86_PFX_REP     ? 2
+            : i->prefix & X86_PFX_REPNE ? 3
+            : i->prefix & X86_PFX_OSZ   ? 1
+                                        : 0;
+}
+
+/* C4 or C5 and what follows, to the opcode. Returns false: #UD. */
+static bool dec_vex_opcode(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    bool three = d->b[d->at] == 0xc4;
+    unsigned b1 = d->b[d->at + 1];
+    unsigned b2 = three ? d->b[d->at + 2] : b1 & 0x7f;
+    unsigned map = three ? b1 & 31 : X86_MAP_0F;
+
+    d->at += three ? 4 : 3;
+    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
+                     X86_PFX_LOCK | X86_PFX_REX))
+        return false;
+    if (map < X86_MAP_0F || map > X86_MAP_0F3A)
+        return false;
+    i->enc = X86_ENC_VEX;
+    i->map = (uint8_t)map;
+    i->opcode = d->b[d->at - 1];
+    i->rex = (uint8_t)((b2 >> 7) << 3 | (~b1 >> 7 & 1) << 2);
+    if (three)
+        i->rex |= (uint8_t)(~b1 >> 5 & 3);
+    i->vvvv = ~b2 >> 3 & 15;
+    i->vex_l = b2 >> 2 & 1;
+    i->pp = b2 & 3;
+    if (!d->m64) {
+        i->rex &= 8;
+        i->vvvv &= 7;
+    }
+    return true;
+}
+
+/* The form of the opcode just read, or X86_FORM_INVALID. */
+static inline unsigned dec_form_find(const struct dec *d)
+{
+    const struct x86_insn *i = d->insn;
+    unsigned enc = i->enc, e = dec_entry[enc][i->map][i->opcode];
+    unsigned pfx = i->pp, bl = i->vex_l;
+
+    if (LIKELY(!(e & 0x8000)))
+        return e;
+    if (enc == X86_ENC_LEGACY) {
+        if (pfx >= 2 && (i->prefix & X86_PFX_OSZ))
+            pfx += 2;
+        bl = i->rex & 1;
+    }
+    const struct dec_node *n = &dec_nodes[e & 0x7fff];
+    const uint16_t *m = n->mul;
+    unsigned leaf = n->base + d->m64 * m[0] + pfx * m[1] +
+                    (i->modrm >= 0xc0) * m[2] + (i->modrm >> 3 & 7) * m[3] +
+                    (i->modrm & 7) * m[4] + (i->rex >> 3) * m[5] + bl * m[6];
+    return dec_leaves[leaf];
+}
+
+static void dec_mem16(struct dec *d)
+{
+    static const uint8_t base[8] = {3, 3, 5, 5, 6, 7, 5, 3};
+    static const uint8_t index[8] = {6,
+                                     7,
+                                     6,
+                                     7,
+                                     X86_REG_NONE,
+                                     X86_REG_NONE,
+                                     X86_REG_NONE,
+                                     X86_REG_NONE};
+    struct x86_insn *i = d->insn;
+    unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
+
+    i->base = base[rm];
+    i->index = index[rm];
+    i->scale = 0;
+    i->disp_len = (uint8_t)mod;
+    i->disp = 0;
+    if (mod == 0 && rm == 6) {
+        i->base = X86_REG_NONE;
+        i->disp_len = 2;
+    }
+    if (i->disp_len == 1)
+        i->disp = (int8_t)d->b[d->at];
+    else if (i->disp_len == 2)
+        i->disp = (int16_t)ld16(d->b + d->at);
+    d->at += i->disp_len;
+    if (i->base == 5 && !d->seg_given)
+        i->seg = X86_SEG_SS;
+}
+
+static inline void dec_mem32(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    unsigned mod = i->modrm >> 6, rm = i->modrm & 7, rex = i->rex;
+    unsigned base = rm | (rex & 1) << 3, index = X86_REG_NONE, scale = 0;
+    unsigned disp_len = mod == 2 ? 4 : mod;
+
+    if (rm == 4) {
+        unsigned sib = d->b[d->at++];
+        i->sib = (uint8_t)sib;
+        rm = sib & 7;
+        base = rm | (rex & 1) << 3;
+        index = (sib >> 3 & 7) | (rex & 2) << 2;
+        scale = sib >> 6;
+        if (index == 4)
+            index = X86_REG_NONE;
+        if (rm == 5 && mod == 0) {
+            base = X86_REG_NONE;
+            disp_len = 4;
+        }
+    } else if (rm == 5 && mod == 0) {
+        base = d->m64 ? X86_REG_RIP : X86_REG_NONE;
+        disp_len = 4;
+    }
+    i->base = (uint8_t)base;
+    i->index = (uint8_t)index;
+    i->scale = (uint8_t)scale;
+    i->disp_len = (uint8_t)disp_len;
+    if (disp_len == 0)
+        i->disp = 0;
+    else if (disp_len == 1)
+        i->disp = (int8_t)d->b[d->at];
+    else
+        i->disp = (int32_t)ld32(d->b + d->at);
+    d->at += disp_len;
+    if ((base == 4 || base == 5) && !d->seg_given)
+        i->seg = X86_SEG_SS;
+}
+
+static inline unsigned size_of(const struct dec *d, unsigned size)
+{
+    return size == SZ_a ? d->insn->adsize : size_tab[size][d->ctx];
+}
+
+static inline void set_gpr(const struct dec *d, struct x86_opnd *o,
+                           unsigned reg)
+{
+    o->kind = X86_OPND_GPR;
+    o->reg = (uint8_t)reg;
+    if (o->size == 1 && reg - 4 < 4 && !(d->insn->prefix & X86_PFX_REX)) {
+        o->reg = (uint8_t)(reg - 4);
+        o->high = true;
+    }
+}
+
+static inline void set_vec(struct x86_opnd *o, unsigned reg, unsigned size,
+                           unsigned l)
+{
+    bool ymm = size == SZ_qq || ((size == SZ_x || size == SZ_xdup) && l);
+
+    o->kind = ymm ? X86_OPND_YMM : X86_OPND_XMM;
+    o->size = ymm ? 32 : 16;
+    o->reg = (uint8_t)reg;
+}
+
+/* An immediate of @len bytes at the cursor, sign-extended. */
+static inline uint64_t take_simm(struct dec *d, unsigned len)
+{
+    const uint8_t *p = d->b + d->at;
+
+    d->at += len;
+    d->insn->imm_len += (uint8_t)len;
+    switch (len) {
+    case 1:
+        return (uint64_t)(int64_t)(int8_t)p[0];
+    case 2:
+        return (uint64_t)(int64_t)(int16_t)ld16(p);
+    case 4:
+        return (uint64_t)(int64_t)(int32_t)ld32(p);
+    default:
+        return ld64(p);
+    }
+}
+
+static void set_imm(struct dec *d, struct x86_opnd *o, unsigned slot)
+{
+    struct x86_insn *i = d->insn;
+    unsigned z = i->opsize == 2 ? 2 : 4;
+
+    o->kind = X86_OPND_IMM;
+    switch (slot) {
+    case SLOT_Ib:
+        i->imm = (uint8_t)take_simm(d, 1);
+        break;
+    case SLOT_Ibs:
+        i->imm = take_simm(d, 1);
+        break;
+    case SLOT_Iw:
+        i->imm = (uint16_t)take_simm(d, 2);
+        break;
+    case SLOT_Iz:
+        i->imm = take_simm(d, z);
+        break;
+    case SLOT_Iv:
+        i->imm = take_simm(d, i->opsize);
+        break;
+    case SLOT_Iap:
+        i->imm = take_simm(d, z);
+        i->imm &= z == 2 ? 0xffff : 0xffffffff;
+        break;
+    case SLOT_Ib2:
+        o->kind = X86_OPND_IMM2;
+        i->imm2 = (uint8_t)take_simm(d, 1);
+        break;
+    case SLOT_Iw2:
+        o->kind = X86_OPND_IMM2;
+        i->imm2 = (uint16_t)take_simm(d, 2);
+        break;
+    case SLOT_Jb:
+        o->kind = X86_OPND_REL;
+        i->imm = take_simm(d, 1);
+        break;
+    default: /* SLOT_Jz */
+        o->kind = X86_OPND_REL;
+        i->imm = take_simm(d, z);
+        break;
+    }
+}
+
+static void set_moffs(struct dec *d, struct x86_opnd *o)
+{
+    struct x86_insn *i = d->insn;
+    const uint8_t *p = d->b + d->at;
+
+    o->kind = X86_OPND_MEM;
+    i->disp_len = i->adsize;
+    d->at += i->adsize;
+    i->disp = i->adsize == 2   ? ld16(p)
+              : i->adsize == 4 ? ld32(p)
+                               : (int64_t)ld64(p);
+}
+
+/* Control registers that exist: 0 2 3 4 8; debug registers 0-7. */
+static bool set_crdr(struct x86_opnd *o, unsigned slot, unsigned reg)
+{
+    o->kind = slot == SLOT_C ? X86_OPND_CR : X86_OPND_DR;
+    o->reg = (uint8_t)reg;
+    return slot == SLOT_C ? reg <= 8 && (0x11d >> reg & 1) : reg < 8;
+}
+
+static bool set_vsib(const struct dec *d, struct x86_opnd *o)
+{
+    struct x86_insn *i = d->insn;
+
+    if ((i->modrm & 7) != 4 || i->adsize == 2)
+        return false;
+    o->kind = X86_OPND_VSIB;
+    i->index = (i->sib >> 3 & 7) | (i->rex & 2) << 2;
+    o->reg = i->index;
+    return true;
+}
+
+/* Fills one operand; size already stands in @o. Returns false: #UD. */
+static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
+                            unsigned size)
+{
+    struct x86_insn *i = d->insn;
+    bool reg_form = i->modrm >= 0xc0;
+
+    switch ((enum slot)slot) {
+    case SLOT_E:
+        if (reg_form)
+            set_gpr(d, o, i->rm);
+        else
+            o->kind = X86_OPND_MEM;
+        return true;
+    case SLOT_G:
+        set_gpr(d, o, i->reg);
+        return true;
+    case SLOT_EMw:
+    case SLOT_EMy:
+    case SLOT_EMb:
+    case SLOT_EMd:
+        if (reg_form) {
+            set_gpr(d, o, i->rm);
+            return true;
+        }
+        o->kind = X86_OPND_MEM;
+        o->size = slot == SLOT_EMw ? 2 : slot == SLOT_EMb ? 1 : 4;
+        return true;
+    case SLOT_Z:
+        set_gpr(d, o, (i->opcode & 7u) | (i->rex & 1u) << 3);
+        return true;
+    case SLOT_B:
+        set_gpr(d, o, i->vvvv);
+        return true;
+    case SLOT_R:
+        set_gpr(d, o, i->rm);
+        return true;
+    case SLOT_M:
+        o->kind = X86_OPND_MEM;
+        return true;
+    case SLOT_rA:
+    case SLOT_rC:
+    case SLOT_rD:
+        o->kind = X86_OPND_GPR;
+        o->reg = (uint8_t)(slot - SLOT_rA);
+        return true;
+    case SLOT_sES:
+    case SLOT_sCS:
+    case SLOT_sSS:
+    case SLOT_sDS:
+    case SLOT_sFS:
+    case SLOT_sGS:
+        o->kind = X86_OPND_SEG;
+        o->reg = (uint8_t)(slot - SLOT_sES);
+        return true;
+    case SLOT_One:
+        o->kind = X86_OPND_ONE;
+        return true;
+    case SLOT_Ib:
+    case SLOT_Ibs:
+    case SLOT_Iw:
+    case SLOT_Iz:
+    case SLOT_Iv:
+    case SLOT_Ib2:
+    case SLOT_Jb:
+    case SLOT_Jz:
+    case SLOT_Iap:
+    case SLOT_Iw2:
+        set_imm(d, o, slot);
+        return true;
+    case SLOT_O:
+        set_moffs(d, o);
+        return true;
+    case SLOT_X:
+        o->kind = X86_OPND_STRSRC;
+        return true;
+    case SLOT_Y:
+        o->kind = X86_OPND_STRDST;
+        return true;
+    case SLOT_T:
+        o->kind = X86_OPND_XLAT;
+        return true;
+    case SLOT_S:
+        o->kind = X86_OPND_SEG;
+        o->reg = i->reg & 7;
+        return true;
+    case SLOT_C:
+    case SLOT_D:
+        return set_crdr(o, slot, i->reg);
+    case SLOT_ST0:
+    case SLOT_STi:
+        o->kind = X86_OPND_ST;
+        o->reg = slot == SLOT_STi ? i->modrm & 7 : 0;
+        return true;
+    case SLOT_Q:
+        if (!reg_form) {
+            o->kind = X86_OPND_MEM;
+            return true;
+        }
+        /* fallthrough */
+    case SLOT_N:
+        o->kind = X86_OPND_MMX;
+        o->reg = i->modrm & 7;
+        o->size = 8;
+        return true;
+    case SLOT_P:
+        o->kind = X86_OPND_MMX;
+        o->reg = i->reg & 7;
+        o->size = 8;
+        return true;
+    case SLOT_V:
+        set_vec(o, i->reg, size, i->vex_l);
+        return true;
+    case SLOT_H:
+        set_vec(o, i->vvvv, size, i->vex_l);
+        return true;
+    case SLOT_W:
+        if (!reg_form) {
+            o->kind = X86_OPND_MEM;
+            return true;
+        }
+        /* fallthrough */
+    case SLOT_U:
+        set_vec(o, i->rm, size, i->vex_l);
+        return true;
+    case SLOT_L: {
+        unsigned reg = d->b[d->at] >> 4;
+        i->imm = (uint8_t)take_simm(d, 1);
+        set_vec(o, d->m64 ? reg : reg & 7, size, i->vex_l);
+        return true;
+    }
+    case SLOT_VMX:
+    case SLOT_VMx:
+    case SLOT_VMy:
+        return set_vsib(d, o);
+    }
+    return false;
+}
+
+static bool dec_opnds(struct dec *d, const struct dec_form *f)
+{
+    struct x86_insn *i = d->insn;
+    unsigned n = f->nopnds;
+
+    i->nopnds = (uint8_t)n;
+    for (unsigned k = 0; k < n; k++) {
+        struct x86_opnd *o = &i->opnd[k];
+        unsigned size = f->opnd[k].size;
+        o->reg = 0;
+        o->high = false;
+        o->size = (uint16_t)size_of(d, size);
+        o->access = f->opnd[k].access;
+        if (!set_opnd(d, o, f->opnd[k].slot, size))
+            return false;
+    }
+    return true;
+}
+
+static inline void dec_sizes(struct dec *d, unsigned flags)
+{
+    struct x86_insn *i = d->insn;
+    bool osz = i->prefix & X86_PFX_OSZ;
+    unsigned os;
+
+    if (d->m64) {
+        os = (i->rex & 8) || (flags & DF_F64)     ? 2
+             : osz                                ? 0
+             : (flags & DF_D64)                   ? 2
+                                                  : 1;
+    } else {
+        os = (i->opsize == 4) != osz;
+    }
+    i->opsize = (uint8_t)(2u << os);
+    d->ctx = os + 3u * i->vex_l + 6u * d->m64;
+}
+
+static enum x86_dec dec_verdict(struct dec *d, size_t n, bool ud)
+{
+    d->insn->len = (uint8_t)d->at;
+    if (LIKELY(d->at <= n && d->at <= X86_INSN_MAX_BYTES))
+        return ud ? X86_DEC_UD : X86_DEC_OK;
+    if (n >= X86_INSN_MAX_BYTES) {
+        d->insn->len = X86_INSN_MAX_BYTES;
+        return X86_DEC_TOO_LONG;
+    }
+    d->insn->len = (uint8_t)n;
+    return X86_DEC_MORE;
+}
+
+/* From the opcode on; prefixes are read. Returns false: #UD. */
+static bool dec_body(struct dec *d, enum x86_mode mode)
+{
+    struct x86_insn *i = d->insn;
+    unsigned c = d->b[d->at];
+    bool asz = i->prefix & X86_PFX_ASZ;
+
+    i->adsize = d->m64 ? (asz ? 4 : 8) : (mode == X86_MODE_32) != asz ? 4 : 2;
+    i->opsize = mode == X86_MODE_16 ? 2 : 4;
+    i->imm_len = 0;
+    i->imm = 0;
+    i->base = X86_REG_NONE;
+    i->index = X86_REG_NONE;
+    i->disp_len = 0;
+    i->disp = 0;
+    if (UNLIKELY((c & 0xfe) == 0xc4 || c == 0x62) &&
+        (d->m64 || d->b[d->at + 1] >= 0xc0)) {
+        if (c == 0x62) {
+            d->at += 1;
+            return false;
+        }
+        if (!dec_vex_opcode(d))
+            return false;
+    } else {
+        dec_legacy_opcode(d);
+    }
+    i->has_modrm = dec_modrm[i->enc][i->map][i->opcode];
+    i->modrm = 0;
+    if (i->has_modrm)
+        i->modrm = d->b[d->at++];
+    i->reg = (i->modrm >> 3 & 7) | (i->rex & 4) << 1;
+    i->rm = (i->modrm & 7) | (i->rex & 1) << 3;
+    i->form = (uint16_t)dec_form_find(d);
+    if (UNLIKELY(i->form == X86_FORM_INVALID))
+        return false;
+
+    const struct dec_form *f = &forms[i->form];
+    i->op = f->op;
+    if (i->has_modrm && i->modrm < 0xc0 && !(f->flags & DF_MODREG)) {
+        if (LIKELY(i->adsize != 2))
+            dec_mem32(d);
+        else
+            dec_mem16(d);
+    }
+    dec_sizes(d, f->flags);
+    if (!dec_opnds(d, f))
+        return false;
+    if (UNLIKELY(i->prefix & X86_PFX_LOCK))
+        return (f->flags & DF_LOCK) && i->opnd[0].kind == X86_OPND_MEM;
+    return true;
+}
+
+static inline enum x86_dec dec_run(const uint8_t *bytes, size_t n,
+                                   enum x86_mode mode, struct x86_insn *insn)
+{
+    struct dec d = {.b = bytes, .m64 = mode == X86_MODE_64, .insn = insn};
+    bool ok = dec_prefixes(&d) && dec_body(&d, mode);
+
+    return dec_verdict(&d, n, !ok);
+}
+
+/* Fewer bytes than the decoder may touch: work on a zero-padded copy. */
+static NOINLINE enum x86_dec dec_run_copy(const uint8_t *bytes, size_t n,
+                                          enum x86_mode mode,
+                                          struct x86_insn *insn)
+{
+    uint8_t copy[DEC_TOUCH];
+
+    if (n > X86_INSN_MAX_BYTES)
+        n = X86_INSN_MAX_BYTES;
+    memset(copy, 0, sizeof(copy));
+    if (n > 0)
+        memcpy(copy, bytes, n);
+    return dec_run(copy, n, mode, insn);
+}
+
+enum x86_dec x86_decode(const uint8_t *bytes, size_t n, enum x86_mode mode,
+                        struct x86_insn *insn)
+{
+    if (LIKELY(n >= DEC_TOUCH))
+        return dec_run(bytes, n, mode, insn);
+    return dec_run_copy(bytes, n, mode, insn);
+}

@@ -33,6 +33,10 @@ LDFLAGS_ubsan  := -fsanitize=undefined
 LDFLAGS_tsan   := -fsanitize=thread
 LDFLAGS_cov    := --coverage
 LDFLAGS_fuzz   := -fsanitize=address,undefined
+# clang before 16 wants to be told that zero initialisation stays.
+ifneq ($(shell $(CC) --version 2>/dev/null | grep -E 'clang version ([0-9]|1[0-5])\.'),)
+CFLAGS_COMMON += -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang
+endif
 CFLAGS  += $(CFLAGS_COMMON) $(CFLAGS_$(MODE))
 LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(MODE))
 LDLIBS  += -llz4 -lz

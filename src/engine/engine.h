@@ -53,6 +53,10 @@ struct engine_ops {
     /* Drop write-through-TLB rights of page @gpa (all: every page) and return
      * when no access can be under way. Thread: any but the vCPU's. */
     void (*vcpu_revoke)(struct engine_vcpu *v, gpa_t gpa, bool all);
+    /* Counter @i of a parked vCPU: its name and *value, or NULL past the end.
+     * The member may be NULL. */
+    const char *(*vcpu_stat)(const struct engine_vcpu *v, unsigned i,
+                             uint64_t *value);
 };
 
 /* engines.def lists them; NULL-terminated. */

@@ -32,6 +32,8 @@ struct chardev_client {
 struct chardev {
     const struct chardev_ops *ops; /* NULL: output vanishes, no input */
     void *be;
+    /* Set the client (copied). NULL detaches: when it returns, no callback is
+     * under way and none follows. Thread: main; no locks held. */
     void (*attach)(void *be, const struct chardev_client *client);
 };
 

@@ -146,11 +146,11 @@ uint64_t clock_now_ns(struct clock *clk)
     return host_ns(CLOCK_MONOTONIC) - atomic_load(&clk->ns_base);
 }
 
-void clock_set_ns(struct clock *clk, uint64_t now_ns)
+void clock_set(struct clock *clk, uint64_t now_ns, uint64_t tsc)
 {
     ASSERT(!clk->running || clk->mode == CLOCK_MODE_VIRTUAL);
     clk->ns_held = now_ns;
-    clk->tsc_held = scale(now_ns, clk->tsc_khz, 1000000);
+    clk->tsc_held = tsc;
     atomic_store(&clk->virtual_ns, now_ns);
 }
 

@@ -56,8 +56,8 @@ void clock_stop(struct clock *clk);
 /** clock_now_ns() - guest time. Thread: any. */
 uint64_t clock_now_ns(struct clock *clk);
 
-/** clock_set_ns() - set guest time (state load; clock stopped) */
-void clock_set_ns(struct clock *clk, uint64_t now_ns);
+/** clock_set() - set guest time and TSC (state load; clock stopped) */
+void clock_set(struct clock *clk, uint64_t now_ns, uint64_t tsc);
 
 /** clock_wall_ns() - the wall clock, UNIX time in ns. Thread: any. */
 uint64_t clock_wall_ns(struct clock *clk);

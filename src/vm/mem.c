@@ -125,7 +125,7 @@ int mem_create(const struct mem_conf *conf, struct mem **out, struct err *e)
                 pages);
         goto fail;
     }
-    if (conf->memfd >= 0)
+    if (conf->memfd >= 0 && !conf->fresh)
         for (uint64_t i = 0; i < pages; i++)
             atomic_store_explicit(&mem->word[i], MEM_WHERE_OWN,
                                   memory_order_relaxed);

@@ -94,12 +94,55 @@ $(O)/fuzz/%: $(O)/src/%.o $(LIB)
 unit-tests: $(TESTS)
 fuzzers: $(FUZZERS)
 
+# ---- what people type ----
+
+run:
+	@sh tools/deps.sh run
+	@$(MAKE) --no-print-directory -s doppel guest
+	@./doppel run
+
+# Scripts that cross folders, named tests/AREA/NAME_test.sh.
+TEST_SCRIPTS := $(sort $(wildcard tests/*/*_test.sh))
+
+test:
+	@sh tools/deps.sh test
+	@$(MAKE) --no-print-directory -s -j2 doppel guest guest-generic test-programs
+	@tests/run.sh o/test-logs $(TESTS) $(TEST_SCRIPTS)
+
+test-programs: unit-tests
+
+# The full counts, resumable; writes docs/STATUS.md.
+soak:
+	@sh tools/deps.sh test
+	@$(MAKE) --no-print-directory -s -j2 doppel guest guest-generic test-programs
+	@sh tests/soak.sh
+
+# Every planted fault of tests/mutants must be found.
+mutants:
+	@sh tools/deps.sh test
+	@sh tests/mutants.sh
+
+bench:
+	@sh tools/deps.sh bench
+	@$(MAKE) --no-print-directory -s doppel guest bench-programs
+	@sh bench/run.sh
+
+help:
+	@echo 'make            build ./doppel'
+	@echo 'make run        install what is missing, build, boot Debian to a shell'
+	@echo 'make test       the tests, 15 minutes at most'
+	@echo 'make soak       the full counts; writes docs/STATUS.md'
+	@echo 'make mutants    find every planted fault of tests/mutants'
+	@echo 'make bench      ratios to native and to QEMU TCG'
+	@echo 'make install    PREFIX=/usr/local, DESTDIR='
+	@echo 'MODE=debug|asan|ubsan|tsan|cov and CC=clang go with each'
+
 layers:
 	@sh tools/layers.sh
 
 clean:
 	rm -rf o doppel
 
-.PHONY: all unit-tests fuzzers layers clean
+.PHONY: all unit-tests fuzzers layers clean run test test-programs soak mutants bench help
 .SECONDARY:
 -include $(shell find o/$(MODE) o/host -name '*.d' 2>/dev/null)

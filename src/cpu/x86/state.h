@@ -145,6 +145,7 @@ struct x86_lapic {
     uint32_t timer_icr;  /* initial count */
     uint32_t timer_dcr;
     uint64_t timer_start_ns; /* guest time when the count was loaded */
+    uint64_t timer_due_ns;   /* ... when it ends; CLOCK_NEVER: stopped */
     uint64_t tsc_deadline;   /* IA32_TSC_DEADLINE, guest TSC; 0 = off */
 };
 
@@ -217,6 +218,8 @@ struct x86_exc {
 #define X86_LIN_IMPLICIT 4U /* as supervisor whatever the CPL (GDT, IDT, TSS) */
 #define X86_LIN_USER     8U /* as CPL 3 (pushes onto an outer stack) */
 #define X86_LIN_STACK    16U
+#define X86_LIN_SUPER    32U /* with _IMPLICIT: as CPL 0, but RFLAGS.AC counts
+                                (pushes onto an inner stack) */
 
 enum x86_flush {
     X86_FLUSH_ALL,       /* everything, global entries too */
@@ -278,6 +281,7 @@ struct x86_cpu {
     void *lin_ctx;
     struct kick kick;
     struct timer lapic_timer;
+    uint64_t lapic_armed_ns; /* what lapic_timer was last armed for */
     uint64_t unknown_msr_count;
 };
 

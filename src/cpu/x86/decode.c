@@ -62,7 +62,6 @@ static const uint16_t size_tab[SZ_COUNT][12] = {
 #define DF_D64    2
 #define DF_F64    4
 #define DF_MODREG 8
-#define DF_VVVV   16 /* VEX.vvvv is an operand */
 
 struct dec_opnd {
     uint8_t slot;
@@ -131,6 +130,7 @@ struct dec {
     unsigned ctx;     /* column of size_tab */
     bool m64;
     bool seg_given;
+    bool vvvv_used;   /* VEX.vvvv names an operand */
     struct x86_insn *insn;
 };
 
@@ -509,6 +509,7 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         set_gpr(d, o, (i->opcode & 7u) | (i->rex & 1u) << 3);
         return true;
     case SLOT_B:
+        d->vvvv_used = true;
         set_gpr(d, o, i->vvvv);
         return true;
     case SLOT_R:
@@ -591,6 +592,7 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         set_vec(o, i->reg, size, i->vex_l);
         return true;
     case SLOT_H:
+        d->vvvv_used = true;
         set_vec(o, i->vvvv, size, i->vex_l);
         return true;
     case SLOT_W:
@@ -711,7 +713,7 @@ static bool dec_body(struct dec *d, enum x86_mode mode)
             dec_mem16(d);
     }
     dec_sizes(d, f->flags);
-    if (!dec_opnds(d, f))
+    if (!dec_opnds(d, f) || (i->vvvv && !d->vvvv_used))
         return false;
     if (UNLIKELY(i->prefix & X86_PFX_LOCK))
         return (f->flags & DF_LOCK) && i->opnd[0].kind == X86_OPND_MEM;

@@ -145,4 +145,4 @@ clean:
 
 .PHONY: all unit-tests fuzzers layers clean run test test-programs soak mutants bench help
 .SECONDARY:
--include $(shell find o/$(MODE) o/host -name '*.d' 2>/dev/null)
+-include $(shell find $(O) o/host -name '*.d' 2>/dev/null)

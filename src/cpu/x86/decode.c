@@ -472,7 +472,7 @@ static bool set_vsib(const struct dec *d, struct x86_opnd *o)
     if ((i->modrm & 7) != 4 || i->adsize == 2)
         return false;
     o->kind = X86_OPND_VSIB;
-    i->index = (i->sib >> 3 & 7) | (i->rex & 2) << 2;
+    i->index = (uint8_t)((i->sib >> 3 & 7) | (i->rex & 2) << 2);
     o->reg = i->index;
     return true;
 }
@@ -573,12 +573,11 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         o->reg = slot == SLOT_STi ? i->modrm & 7 : 0;
         return true;
     case SLOT_Q:
+    case SLOT_N:
         if (!reg_form) {
             o->kind = X86_OPND_MEM;
             return true;
         }
-        /* fallthrough */
-    case SLOT_N:
         o->kind = X86_OPND_MMX;
         o->reg = i->modrm & 7;
         o->size = 8;
@@ -596,12 +595,11 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         set_vec(o, i->vvvv, size, i->vex_l);
         return true;
     case SLOT_W:
+    case SLOT_U:
         if (!reg_form) {
             o->kind = X86_OPND_MEM;
             return true;
         }
-        /* fallthrough */
-    case SLOT_U:
         set_vec(o, i->rm, size, i->vex_l);
         return true;
     case SLOT_L: {
@@ -698,8 +696,8 @@ static bool dec_body(struct dec *d, enum x86_mode mode)
     i->modrm = 0;
     if (i->has_modrm)
         i->modrm = d->b[d->at++];
-    i->reg = (i->modrm >> 3 & 7) | (i->rex & 4) << 1;
-    i->rm = (i->modrm & 7) | (i->rex & 1) << 3;
+    i->reg = (uint8_t)((i->modrm >> 3 & 7) | (i->rex & 4) << 1);
+    i->rm = (uint8_t)((i->modrm & 7) | (i->rex & 1) << 3);
     i->form = (uint16_t)dec_form_find(d);
     if (UNLIKELY(i->form == X86_FORM_INVALID))
         return false;

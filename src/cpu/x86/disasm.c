@@ -139,10 +139,9 @@ static void put_mem(struct text *t, const struct x86_insn *i,
 
 static void put_imm(struct text *t, uint64_t imm, unsigned size)
 {
-    if (size == 0 || size >= 8)
-        put(t, "0x%" PRIx64, imm);
-    else
-        put(t, "0x%" PRIx64, imm & ((1ull << 8 * size) - 1));
+    uint64_t mask = size - 1 >= 7 ? ~0ull : (1ull << 8 * size) - 1;
+
+    put(t, "0x%" PRIx64, imm & mask);
 }
 
 static void put_rel(struct text *t, const struct x86_insn *i, uint64_t rip)

@@ -62,6 +62,7 @@ struct mem_conf {
     bool scatter;       /* random host place for every page */
     uint64_t seed;      /* of the scatter permutation */
     int memfd;          /* takes: RAM of ram_bytes; -1: make one */
+    bool fresh;         /* memfd was never written: all pages absent */
 };
 
 /* What listens to writes into pages marked CODE or WATCH. Thread: any; called

@@ -21,6 +21,7 @@ enum vm_request {
     VM_REQ_POWEROFF,
     VM_REQ_RESET,
     VM_REQ_PANIC,     /* pvpanic: the guest says that it crashed */
+    VM_REQ_SHUTDOWN,  /* triple fault; from the vCPU thread */
     VM_REQ_DEBUG_EXIT /* isa-debug-exit; code = the value written */
 };
 

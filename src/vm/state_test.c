@@ -174,7 +174,8 @@ TEST(list_in_order)
     CHECK_EQ(state_list_add(l, &inner_state, 0, &a), 0);
     CHECK_EQ(state_list_add(l, &inner_state, 1, &c), 0);
     CHECK_EQ(state_list_save(l, &b, NULL), 0);
-    a.a = c.b = 0;
+    a.a = 0;
+    c.b = 0;
     CHECK_EQ(state_list_load(l, &b, NULL), 0);
     CHECK_EQ(a.a, 1);
     CHECK_EQ(c.b, 4);

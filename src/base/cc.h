@@ -17,6 +17,21 @@
 #define NOINLINE          __attribute__((noinline))
 #define HOT               __attribute__((hot))
 #define COLD              __attribute__((cold))
+/* For big buffers on hot paths: not zeroed by -ftrivial-auto-var-init. */
+#define UNINIT            __attribute__((uninitialized))
+
+/* Whether a sanitizer's run-time is in this build. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#    define CC_SANITIZED 1
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#        define CC_SANITIZED 1
+#    else
+#        define CC_SANITIZED 0
+#    endif
+#else
+#    define CC_SANITIZED 0
+#endif
 
 #define LIKELY(x)         __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)       __builtin_expect(!!(x), 0)

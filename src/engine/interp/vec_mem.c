@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory operands of the vector instructions: addresses, and linear accesses
+ * through cpu->lin with data breakpoints noted.
+ */
+#include "engine/interp/vec_int.h"
+
+#include "cpu/x86/exceptions.h"
+#include "cpu/x86/segmentation.h"
+
+static uint64_t cut(const struct x86_insn *insn, uint64_t ea)
+{
+    if (insn->adsize == 8)
+        return ea;
+    return insn->adsize == 4 ? (uint32_t)ea : (uint16_t)ea;
+}
+
+uint64_t vec_ea(const struct x86_cpu *cpu, const struct x86_insn *insn)
+{
+    uint64_t ea = (uint64_t)insn->disp;
+
+    if (insn->base == X86_REG_RIP)
+        ea += cpu->rip + insn->len;
+    else if (insn->base != X86_REG_NONE)
+        ea += cpu->gpr[insn->base & 15];
+    if (insn->index != X86_REG_NONE && insn->opnd[1].kind != X86_OPND_VSIB)
+        ea += cpu->gpr[insn->index & 15] << insn->scale;
+    return cut(insn, ea);
+}
+
+int vec_lin(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
+            size_t len, bool write, gva_t *lin)
+{
+    return x86_seg_check(cpu, insn->seg, cut(insn, ea), len, write, lin);
+}
+
+static unsigned stack_flag(const struct x86_insn *insn)
+{
+    return insn->seg == X86_SEG_SS ? X86_LIN_STACK : 0;
+}
+
+int vec_read(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+             void *buf, size_t len)
+{
+    if (cpu->lin->read(cpu->lin_ctx, lin, buf, len,
+                       X86_LIN_READ | stack_flag(insn)))
+        return X86_FAULT;
+    if (UNLIKELY(x86_db_armed(cpu)))
+        x86_check_data_bp(cpu, lin.v, len, false);
+    return 0;
+}
+
+int vec_write(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+              const void *buf, size_t len)
+{
+    if (cpu->lin->write(cpu->lin_ctx, lin, buf, len,
+                        X86_LIN_WRITE | stack_flag(insn)))
+        return X86_FAULT;
+    if (UNLIKELY(x86_db_armed(cpu)))
+        x86_check_data_bp(cpu, lin.v, len, true);
+    return 0;
+}
+
+int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                size_t len)
+{
+    return cpu->lin->probe(cpu->lin_ctx, lin, len,
+                           X86_LIN_WRITE | stack_flag(insn));
+}

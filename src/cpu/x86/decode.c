@@ -254,10 +254,8 @@ static bool dec_vex_opcode(struct dec *d)
     i->vvvv = ~b2 >> 3 & 15;
     i->vex_l = b2 >> 2 & 1;
     i->pp = b2 & 3;
-    if (!d->m64) {
+    if (!d->m64)
         i->rex &= 8;
-        i->vvvv &= 7;
-    }
     return true;
 }
 
@@ -510,7 +508,7 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         return true;
     case SLOT_B:
         d->vvvv_used = true;
-        set_gpr(d, o, i->vvvv);
+        set_gpr(d, o, d->m64 ? i->vvvv : i->vvvv & 7);
         return true;
     case SLOT_R:
         set_gpr(d, o, i->rm);
@@ -592,7 +590,7 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         return true;
     case SLOT_H:
         d->vvvv_used = true;
-        set_vec(o, i->vvvv, size, i->vex_l);
+        set_vec(o, d->m64 ? i->vvvv : i->vvvv & 7, size, i->vex_l);
         return true;
     case SLOT_W:
     case SLOT_U:
@@ -614,6 +612,13 @@ static inline bool set_opnd(struct dec *d, struct x86_opnd *o, unsigned slot,
         return set_vsib(d, o);
     }
     return false;
+}
+
+/* A gather's destination, index and mask must be three registers. */
+static bool gather_regs_differ(const struct x86_insn *i)
+{
+    unsigned v = i->opnd[0].reg, x = i->opnd[1].reg, m = i->opnd[2].reg;
+    return v != x && v != m && x != m;
 }
 
 static bool dec_opnds(struct dec *d, const struct dec_form *f)
@@ -712,6 +717,9 @@ static bool dec_body(struct dec *d, enum x86_mode mode)
     }
     dec_sizes(d, f->flags);
     if (!dec_opnds(d, f) || (i->vvvv && !d->vvvv_used))
+        return false;
+    if (UNLIKELY(i->enc == X86_ENC_VEX && i->opnd[1].kind == X86_OPND_VSIB &&
+                 !gather_regs_differ(i)))
         return false;
     if (UNLIKELY(i->prefix & X86_PFX_LOCK))
         return (f->flags & DF_LOCK) && i->opnd[0].kind == X86_OPND_MEM;

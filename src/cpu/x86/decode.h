@@ -108,7 +108,7 @@ struct x86_insn {
     uint8_t prefix;   /* X86_PFX_* */
     uint8_t rex;      /* low four bits W R X B as read from REX or (uninverted) VEX */
     uint8_t vex_l;    /* VEX.L: 0 = 128 bits, 1 = 256 */
-    uint8_t vvvv;     /* VEX.vvvv, uninverted */
+    uint8_t vvvv;     /* VEX.vvvv, uninverted; bit 3 is ignored outside 64-bit mode */
     uint8_t pp;       /* mandatory prefix: 0 none, 1 66, 2 F3, 3 F2 */
     uint8_t opsize;   /* effective operand size in bytes: 2, 4, 8 */
     uint8_t adsize;   /* effective address size in bytes: 2, 4, 8 */
@@ -143,7 +143,7 @@ enum x86_dec {
 /** x86_decode() - decode one instruction
  * @bytes: borrows; @n bytes may be read (more than 15 are ignored)
  * @mode: enum x86_mode
- * @insn: filled on X86_DEC_OK; else only .len
+ * @insn: filled on X86_DEC_OK (opnd[] only up to .nopnds); else only .len
  * Every byte string gets an answer. LOCK where the form or a register
  * destination does not allow it is X86_DEC_UD. CPUID, CPL and CRx are not
  * looked at: see x86_form_info. Cost: at most 40 ns. Thread: any.

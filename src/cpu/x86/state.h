@@ -294,6 +294,8 @@ struct x86_topology {
      * ldr in bits 31-24, dfr flat = bit 0, x2APIC mode = bit 1, software
      * enabled = bit 2 */
     _Atomic uint32_t logical[X86_CPUS_MAX];
+    /* Held by a locked access that crosses pages (engine/interp). */
+    _Atomic uint32_t split_lock;
     /* The 8259 pair's acknowledge cycle: gives the vector. */
     uint8_t (*intack)(void *ctx);
     /* A level-triggered vector was EOId: tells the I/O APIC. */

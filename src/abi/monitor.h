@@ -24,25 +24,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ABI_MAGIC          0x4d4c5044U /* "DPLM" */
-#define ABI_VERSION        1U
-#define ABI_MSG_BYTES_MAX  32768U /* head and records */
-#define ABI_FDS_MAX        32U
-#define ABI_NO_FD          0xffffU
+#define ABI_MAGIC         0x4d4c5044U /* "DPLM" */
+#define ABI_VERSION       1U
+#define ABI_MSG_BYTES_MAX 32768U /* head and records */
+#define ABI_FDS_MAX       32U
+#define ABI_NO_FD         0xffffU
 
-#define ABI_NAME_BYTES     64U   /* with the final NUL */
-#define ABI_LABEL_BYTES    256U  /* a file's name in sentences, with NUL */
-#define ABI_ENGINE_BYTES   16U   /* with NUL */
-#define ABI_CMDLINE_BYTES  8192U /* with NUL */
-#define ABI_TEXT_BYTES     512U  /* a sentence, with NUL */
-#define ABI_INITRDS_MAX    8U
-#define ABI_DISKS_MAX      8U
-#define ABI_CPUS_MAX       64U
-#define ABI_RAM_BYTES_MIN  (UINT64_C(1) << 20)
+#define ABI_NAME_BYTES    64U   /* with the final NUL */
+#define ABI_LABEL_BYTES   256U  /* a file's name in sentences, with NUL */
+#define ABI_ENGINE_BYTES  16U   /* with NUL */
+#define ABI_CMDLINE_BYTES 8192U /* with NUL */
+#define ABI_TEXT_BYTES    512U  /* a sentence, with NUL */
+#define ABI_INITRDS_MAX   8U
+#define ABI_DISKS_MAX     8U
+#define ABI_CPUS_MAX      64U
+#define ABI_RAM_BYTES_MIN (UINT64_C(1) << 20)
 
 /* The descriptor at which a monitor process finds its socket. 0 and 1 are
  * /dev/null, 2 is the user's stderr. */
-#define ABI_SOCK_FD        3
+#define ABI_SOCK_FD 3
 
 enum abi_kind {
     ABI_CONF = 1,         /* core -> monitor: records ABI_REC_* */
@@ -99,6 +99,13 @@ enum abi_cpu_level {
     ABI_CPU_HOST
 };
 
+/* What a host's /dev/kvm is worth. */
+enum abi_kvm {
+    ABI_KVM_ABSENT,    /* no usable /dev/kvm */
+    ABI_KVM_EMULATING, /* it interprets guest code */
+    ABI_KVM_REAL
+};
+
 enum abi_clock {
     ABI_CLOCK_REAL,
     ABI_CLOCK_VIRTUAL
@@ -108,17 +115,18 @@ enum abi_clock {
 #define ABI_FLAG_STATS         0x02U /* print counters on stderr at the end */
 #define ABI_FLAG_MITIGATIONS   0x04U /* --mitigations on */
 #define ABI_FLAG_CONSOLE_TTY   0x08U /* stdin is a terminal: Ctrl-A is ours */
-#define ABI_FLAG_SECCOMP_AUDIT 0x10U /* filter says which line let a call by */
-#define ABI_FLAGS_ALL          0x1fU
+#define ABI_FLAG_SECCOMP_AUDIT 0x10U /* filter says which line let a call by   \
+                                      */
+#define ABI_FLAGS_ALL 0x1fU
 
 /* Namespaces that the monitor process was created in. */
-#define ABI_NS_USER            0x01U
-#define ABI_NS_PID             0x02U
-#define ABI_NS_MOUNT           0x04U
-#define ABI_NS_NET             0x08U
-#define ABI_NS_IPC             0x10U
-#define ABI_NS_UTS             0x20U
-#define ABI_NS_ALL             0x3fU
+#define ABI_NS_USER  0x01U
+#define ABI_NS_PID   0x02U
+#define ABI_NS_MOUNT 0x04U
+#define ABI_NS_NET   0x08U
+#define ABI_NS_IPC   0x10U
+#define ABI_NS_UTS   0x20U
+#define ABI_NS_ALL   0x3fU
 
 /* What a jailed monitor tries in a test before the guest starts: each is
  * refused by the jail or ends the process. */
@@ -165,9 +173,9 @@ struct monitor_conf {
     enum abi_cpu_level cpu_level;
     enum abi_clock clock;
     uint32_t verbose;
-    uint64_t flags;        /* ABI_FLAG_* */
-    uint64_t seed;         /* scatter, virtual clock, guest randomness */
-    uint64_t thaw_every;   /* --selftest-thaw, exits; 0 = never */
+    uint64_t flags;          /* ABI_FLAG_* */
+    uint64_t seed;           /* scatter, virtual clock, guest randomness */
+    uint64_t thaw_every;     /* --selftest-thaw, exits; 0 = never */
     int32_t debug_exit_port; /* -1: no such device */
     struct abi_file kernel;
     struct abi_file initrd[ABI_INITRDS_MAX];

@@ -35,16 +35,17 @@
 #define JAIL_LAYERS   12U
 
 struct jail_conf {
-    uint64_t ns;      /* ABI_NS_*: what core created the process in */
-    const int *keep;  /* borrows: descriptors that stay open, any order */
-    unsigned nkeep;   /* 2 (stderr) is always kept */
-    bool audit;       /* ABI_FLAG_SECCOMP_AUDIT */
+    uint64_t ns;     /* ABI_NS_*: what core created the process in */
+    const int *keep; /* borrows: descriptors that stay open, any order */
+    unsigned nkeep;  /* 2 (stderr) is always kept */
+    bool audit;      /* ABI_FLAG_SECCOMP_AUDIT */
 };
 
 /** jail_enter() - close the jail around this process
  * @layers: filled with JAIL_*: what could be had
- * Threads that exist keep running under the same filter (TSYNC); create vCPU
- * threads before or after it.
+ * Create threads after it: capabilities and Landlock are a thread's own, only
+ * the seccomp filter reaches threads that exist. In a build with a sanitizer
+ * seccomp is left out.
  * Return: 0; negative errno with a sentence when the seccomp layer (or one
  *   that cannot fail on a sane host) could not be closed: then the guest must
  *   not run. Thread: main. */
@@ -57,9 +58,11 @@ const char *jail_layer_name(unsigned bit);
 /** seccomp_list_length() - lines of seccomp.def */
 size_t seccomp_list_length(void);
 
-/** seccomp_list_line() - text of line @i ("mmap: why"), NULL past the end */
+/** seccomp_list_name(), _why() - line @i; NULL past the end
+ * seccomp_list_refuses() - the errno of a REFUSE line, else 0 */
 const char *seccomp_list_name(size_t i);
 const char *seccomp_list_why(size_t i);
+int seccomp_list_refuses(size_t i);
 
 /** jail_test_run() - try what ABI_REC_JAIL_TEST asks for, after jail_enter.
  * Returns only when the jail let it pass (or the test is NONE): the monitor

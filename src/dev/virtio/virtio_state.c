@@ -33,17 +33,11 @@ static int vq_post_load(void *obj, uint32_t version, struct err *e)
 }
 
 static const struct state_field vq_fields[] = {
-    SF_U16(vq, size),
-    SF_U16(vq, vector),
-    SF_BOOL(vq, enabled),
-    SF_U64(vq, desc),
-    SF_U64(vq, driver),
-    SF_U64(vq, device),
-    SF_U16(vq, avail_idx),
-    SF_U16(vq, used_idx),
-    SF_U16(vq, signalled),
-    SF_BOOL(vq, signalled_valid),
-    SF_END,
+    SF_U16(vq, size),      SF_U16(vq, vector),
+    SF_BOOL(vq, enabled),  SF_U64(vq, desc),
+    SF_U64(vq, driver),    SF_U64(vq, device),
+    SF_U16(vq, avail_idx), SF_U16(vq, used_idx),
+    SF_U16(vq, signalled), SF_END,
 };
 
 static const struct state_desc vq_state = {

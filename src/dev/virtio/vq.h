@@ -36,8 +36,7 @@ struct vq {
     /* Positions in the rings; they wrap at 65536 */
     uint16_t avail_idx; /* next entry to take */
     uint16_t used_idx;  /* next entry to fill */
-    uint16_t signalled; /* used_idx when the driver was last told */
-    bool signalled_valid;
+    uint16_t signalled; /* used_idx at the last vq_signal */
     uint16_t in_flight; /* popped, not pushed; not saved: 0 then */
 };
 

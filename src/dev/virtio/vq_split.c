@@ -282,27 +282,26 @@ static bool event_passed(uint16_t event, uint16_t new, uint16_t old)
     return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
 }
 
-static bool wants_signal(struct vq *vq)
+static bool wants_signal(struct vq *vq, uint16_t old)
 {
-    uint16_t old = vq->signalled, word;
-    bool valid = vq->signalled_valid;
+    uint16_t word;
 
-    if (virtio_has(vq->vd, VIRTIO_F_EVENT_IDX)) {
-        vq->signalled = vq->used_idx;
-        vq->signalled_valid = true;
+    if (virtio_has(vq->vd, VIRTIO_F_EVENT_IDX))
         return ring_load(vq, used_event_at(vq), &word) &&
-               (!valid || event_passed(word, vq->used_idx, old));
-    }
+               event_passed(word, vq->used_idx, old);
     return ring_load(vq, vq->driver + AVAIL_FLAGS, &word) &&
            !(word & AVAIL_NO_IRQ);
 }
 
 void vq_signal(struct vq *vq)
 {
-    if (!vq->enabled)
+    uint16_t old = vq->signalled;
+
+    if (!vq->enabled || vq->used_idx == old)
         return;
+    vq->signalled = vq->used_idx;
     atomic_thread_fence(memory_order_seq_cst);
-    if (wants_signal(vq))
+    if (wants_signal(vq, old))
         virtio_queue_irq(vq->vd, vq->index);
 }
 
@@ -313,7 +312,6 @@ void vq_reset(struct vq *vq)
     vq->enabled = false;
     vq->desc = vq->driver = vq->device = 0;
     vq->avail_idx = vq->used_idx = vq->signalled = 0;
-    vq->signalled_valid = false;
 }
 
 const char *vq_check_setup(const struct vq *vq)

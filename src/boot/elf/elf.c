@@ -101,21 +101,6 @@ static void elf_phdr_read(const uint8_t *p, bool is64, struct elf_seg *s)
                                  .memsz = bytes_get32(p + 20)};
 }
 
-/* Whether guest memory has room for a segment; a sentence if not. */
-static int elf_seg_room(const struct elf_load *l, const struct elf_seg *s,
-                        struct err *e)
-{
-    uint64_t end = s->paddr + s->memsz;
-    if (!l->mem || mem_is_ram(l->mem, gpa(s->paddr), s->memsz))
-        return 0;
-    return err_set(e, -ENOMEM,
-                   "%s: memory of %llu MiB is too small for the kernel, which "
-                   "ends at %llu MiB; give at least %llu MiB",
-                   l->name, (unsigned long long)(mem_ram_bytes(l->mem) / MIB),
-                   (unsigned long long)(ALIGN_UP(end, MIB) / MIB),
-                   (unsigned long long)(ALIGN_UP(end, MIB) / MIB));
-}
-
 static int elf_seg_check(const struct elf_load *l, const struct elf_seg *s,
                          struct err *e)
 {
@@ -141,7 +126,25 @@ static int elf_seg_check(const struct elf_load *l, const struct elf_seg *s,
                            "%s: damaged ELF file: segments overlap at 0x%llx",
                            l->name, (unsigned long long)s->paddr);
     }
-    return elf_seg_room(l, s, e);
+    return 0;
+}
+
+/* Whether guest memory has room for all segments; a sentence if not. */
+static int elf_room_check(const struct elf_load *l, struct err *e)
+{
+    uint64_t need = ALIGN_UP(l->end, MEM_PAGE_BYTES) + l->extra;
+    bool fits = true;
+    for (unsigned i = 0; l->mem && i < l->nsegs; i++)
+        fits =
+            fits && mem_is_ram(l->mem, gpa(l->seg[i].paddr), l->seg[i].memsz);
+    if (fits)
+        return 0;
+    return err_set(e, -ENOMEM,
+                   "%s: memory of %llu MiB is too small for the kernel%s; give "
+                   "at least %llu MiB",
+                   l->name, (unsigned long long)(mem_ram_bytes(l->mem) / MIB),
+                   l->extra > 0 ? " and its initrd" : "",
+                   (unsigned long long)(ALIGN_UP(need, MIB) / MIB));
 }
 
 static int elf_header_check(const struct elf_load *l, const uint8_t *data,
@@ -227,7 +230,8 @@ static int elf_begin(struct elf_load *l, const uint8_t *data, size_t len,
     if (l->nsegs == 0)
         return err_set(e, -ENOEXEC, "%s: an ELF file with nothing to load",
                        l->name);
-    return elf_entry_find(l, h.entry, e);
+    rc = elf_room_check(l, e);
+    return rc < 0 ? rc : elf_entry_find(l, h.entry, e);
 }
 
 /* Copy what of segment @s lies in the file's [off, off+len). */

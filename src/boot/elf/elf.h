@@ -30,6 +30,7 @@ struct elf_load {
     const char *name; /* borrows; for error sentences */
     uint64_t floor;   /* no segment may begin below this GPA */
     bool want64;      /* only ELF64 for x86-64; else ELF32 for i386 also */
+    uint64_t extra; /* bytes to come behind it (initrd): for error sentences */
 
     /* filled */
     unsigned nsegs;

@@ -52,6 +52,11 @@
 
 #define ENTRY_64                0x200U /* in a bzImage's protected-mode part */
 
+#define INITRD_ALIGN            4U
+
+/* Where kernels are linked to be, for estimates (CONFIG_PHYSICAL_START). */
+#define KERNEL_START (16 * MIB)
+
 struct linux_boot {
     struct mem *mem;
     const struct boot_conf *conf;
@@ -59,7 +64,7 @@ struct linux_boot {
     bool has_header;
     uint64_t kernel_start, kernel_end; /* GPAs that must stay free */
     uint64_t entry;
-    uint64_t initrd, initrd_len;
+    uint64_t initrd, initrd_len, initrd_room;
     uint64_t initrd_addr_max;
     uint32_t cmdline_max;
     enum boot_format format;
@@ -89,12 +94,16 @@ static int load_elf(struct linux_boot *b, enum unpack_kind kind,
                     const uint8_t *data, size_t len, struct err *e)
 {
     const char *name = b->conf->kernel.name;
-    struct elf_load elf = {
-        .mem = b->mem, .name = name, .floor = MIB, .want64 = true};
+    struct elf_load elf = {.mem = b->mem,
+                           .name = name,
+                           .floor = MIB,
+                           .want64 = true,
+                           .extra = b->initrd_room};
     struct boot_sink sink = elf_sink(&elf);
     uint64_t size = unpack_size(kind, data, len);
     if (size > mem_ram_bytes(b->mem))
-        return too_small(b, size + MIB, "the unpacked kernel", e);
+        return too_small(b, KERNEL_START + size + b->initrd_room,
+                         "the kernel and its initrd", e);
     int rc = unpack(kind, data, len, size, &sink, name, e);
     if (rc == 0)
         rc = elf_finish(&elf, e);
@@ -115,7 +124,8 @@ static int load_self_unpacking(struct linux_boot *b, struct err *e)
     uint64_t end = at + bz->init_size;
     if (end > mem_low_bytes(b->mem) ||
         mem_write(b->mem, gpa(at), bz->pm, bz->pm_len) < 0)
-        return too_small(b, end, "the kernel", e);
+        return too_small(b, end + b->initrd_room, "the kernel and its initrd",
+                         e);
     b->format = BOOT_LINUX_BZIMAGE;
     b->what = "Linux bzImage that unpacks itself";
     b->kernel_start = at;
@@ -164,35 +174,41 @@ static int load_kernel(struct linux_boot *b, struct err *e)
     return load_elf(b, UNPACK_ELF, k->data, k->len, e);
 }
 
-/* All initrds one after the other, each at a multiple of 4 (buffer-format.rst:
- * the kernel skips zeros between archives). */
-static int load_initrd(struct linux_boot *b, struct err *e)
+/* Check the initrds, and how much room they need. */
+static int check_initrds(struct linux_boot *b, struct err *e)
 {
     const struct boot_conf *c = b->conf;
-    uint64_t total = 0;
     for (unsigned i = 0; i < c->ninitrds; i++) {
         int rc = initrd_check(&c->initrd[i], e);
         if (rc < 0)
             return rc;
-        total += ALIGN_UP(c->initrd[i].len, 4);
+        b->initrd_len += ALIGN_UP(c->initrd[i].len, INITRD_ALIGN);
     }
-    if (total == 0)
+    b->initrd_room = ALIGN_UP(b->initrd_len, MEM_PAGE_BYTES);
+    return 0;
+}
+
+/* All initrds one after the other, each at a multiple of 4 (buffer-format.rst:
+ * the kernel skips zeros between archives). */
+static int load_initrds(struct linux_boot *b, struct err *e)
+{
+    static const char what[] = "the kernel and its initrd";
+    const struct boot_conf *c = b->conf;
+    if (b->initrd_room == 0)
         return 0;
     uint64_t top = mem_low_bytes(b->mem);
     if (top > b->initrd_addr_max + 1)
         top = b->initrd_addr_max + 1;
     top = ALIGN_DOWN(top, MEM_PAGE_BYTES);
     uint64_t floor = ALIGN_UP(b->kernel_end, MEM_PAGE_BYTES);
-    uint64_t room = ALIGN_UP(total, MEM_PAGE_BYTES);
-    if (top < floor || room > top - floor)
-        return too_small(b, floor + room, "the kernel and its initrd", e);
-    b->initrd = top - room;
-    b->initrd_len = total;
+    if (top < floor || b->initrd_room > top - floor)
+        return too_small(b, floor + b->initrd_room, what, e);
+    b->initrd = top - b->initrd_room;
     uint64_t at = b->initrd;
     for (unsigned i = 0; i < c->ninitrds; i++) {
         if (mem_write(b->mem, gpa(at), c->initrd[i].data, c->initrd[i].len) < 0)
-            return too_small(b, floor + room, "the kernel and its initrd", e);
-        at += ALIGN_UP(c->initrd[i].len, 4);
+            return too_small(b, floor + b->initrd_room, what, e);
+        at += ALIGN_UP(c->initrd[i].len, INITRD_ALIGN);
     }
     return 0;
 }
@@ -259,9 +275,11 @@ int linux_load(struct mem *mem, const struct boot_conf *conf,
                struct x86_cpu *bsp, struct boot_info *info, struct err *e)
 {
     struct linux_boot b = {.mem = mem, .conf = conf};
-    int rc = load_kernel(&b, e);
+    int rc = check_initrds(&b, e);
     if (rc == 0)
-        rc = load_initrd(&b, e);
+        rc = load_kernel(&b, e);
+    if (rc == 0)
+        rc = load_initrds(&b, e);
     if (rc == 0)
         rc = load_cmdline(&b, e);
     if (rc == 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Masked loads and stores and gathers: only selected elements are accessed, so
- * that the others can't fault. Runs of neighbouring elements are one access.
+ * Masked loads and stores and gathers: only selected elements are accessed.
+ * Runs of neighbouring elements are one access.
  * Source: Intel SDM vol. 2 MASKMOVQ, MASKMOVDQU, VMASKMOV, VPMASKMOV, VGATHER.
  */
 #include "engine/interp/vec_int.h"
@@ -52,6 +52,20 @@ static int masked_run(struct x86_cpu *cpu, const struct x86_insn *insn,
     return 0;
 }
 
+/* MASKMOVQ and MASKMOVDQU check the whole operand, whatever the mask (observed
+ * on Intel; SDM vol. 2 leaves it open), then store the selected bytes. */
+static int masked_store_whole(struct x86_cpu *cpu, const struct x86_insn *insn,
+                              const struct masked *m)
+{
+    gva_t lin;
+
+    if (vec_lin(cpu, insn, m->ea, m->n, true, &lin) ||
+        vec_probe_w(cpu, insn, lin, m->n))
+        return X86_FAULT;
+    return masked_run(cpu, insn, m, MASKED_WRITE);
+}
+
+/* VMASKMOV checks the selected elements alone. */
 static int masked_store(struct x86_cpu *cpu, const struct x86_insn *insn,
                         const struct masked *m)
 {
@@ -83,7 +97,7 @@ int vec_maskmovq(struct x86_cpu *cpu, const struct x86_insn *insn)
                        .size = 1,
                        .sel = sel_of((const uint8_t *)&mask, 8, 1),
                        .data = (uint8_t *)&data};
-    if (masked_store(cpu, insn, &m))
+    if (masked_store_whole(cpu, insn, &m))
         return X86_FAULT;
     vec_mmx_enter(cpu);
     return 0;
@@ -97,7 +111,7 @@ int vec_maskmovdqu(struct x86_cpu *cpu, const struct x86_insn *insn)
                        .sel = sel_of(vec_xmm(cpu, insn->opnd[1].reg), 16, 1),
                        .data = vec_xmm(cpu, insn->opnd[0].reg)};
 
-    return masked_store(cpu, insn, &m);
+    return masked_store_whole(cpu, insn, &m);
 }
 
 static void ymm_get(struct x86_cpu *cpu, unsigned r, uint8_t v[32])
@@ -169,21 +183,27 @@ int vec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
     ymm_get(cpu, insn->index, g.index);
     ymm_get(cpu, dst, g.data);
     ymm_get(cpu, mask, g.mask);
-    uint32_t sel = sel_of(g.mask, g.n, g.size);
+    uint32_t sel = sel_of(g.mask, bytes / g.size, g.size);
     size_t used = (size_t)g.n * g.size;
-    for (unsigned i = 0; i < g.n && !err; i++) {
-        if (sel >> i & 1)
-            err = gather_one(cpu, insn, &g, i);
-        /* from a fault on, the mask says what is left to do */
-        memset(g.mask + (size_t)i * g.size, err ? 0xff : 0, g.size);
-        for (unsigned k = i + 1; err && k < g.n; k++)
-            memset(g.mask + (size_t)k * g.size, sel >> k & 1 ? 0xff : 0,
-                   g.size);
+    bool any = false; /* an element was loaded */
+    unsigned i = 0;
+    for (; i < g.n; i++) {
+        if (!(sel >> i & 1))
+            continue;
+        err = gather_one(cpu, insn, &g, i);
+        if (err)
+            break;
+        any = true;
     }
-    if (!err) {
-        memset(g.mask + used, 0, sizeof(g.mask) - used);
-        memset(g.data + used, 0, sizeof(g.data) - used);
-    }
+    /* After a fault the mask says what is left to do, spread over each
+     * element of the vector length, used or not; what is above that length
+     * becomes zero, in the data once an element was written (observed). */
+    memset(g.mask, 0, sizeof(g.mask));
+    for (; err && i < bytes / g.size; i++)
+        memset(g.mask + (size_t)i * g.size, sel >> i & 1 ? 0xff : 0, g.size);
+    size_t keep = err ? bytes : used;
+    if (any || !err)
+        memset(g.data + keep, 0, sizeof(g.data) - keep);
     ymm_put(cpu, dst, g.data);
     ymm_put(cpu, mask, g.mask);
     return err ? X86_FAULT : 0;

@@ -284,19 +284,25 @@ int vec_emms(struct x86_cpu *cpu, const struct x86_insn *insn)
     return 0;
 }
 
-/* Loads operands; returns whether one is an MMX register, or X86_FAULT. */
+/* CVTPI2PS and CVTPI2PD from memory touch no MMX register: they neither enter
+ * MMX mode nor look for pending x87 exceptions (observed). */
+static bool has_mmx_operand(const struct x86_insn *insn)
+{
+    for (unsigned k = 0; k < insn->nopnds; k++)
+        if (insn->opnd[k].kind == X86_OPND_MMX)
+            return true;
+    return false;
+}
+
 static int mmx_in(struct x86_cpu *cpu, const struct x86_insn *insn,
                   const struct vec_form *vf, struct vec_frame *f,
                   struct vec_mem *m)
 {
-    int mmx = 0;
-
     for (unsigned k = 0; k < insn->nopnds; k++) {
         const struct x86_opnd *o = &insn->opnd[k];
         unsigned at = vf->slot[k] & VS_INDEX;
         if (o->kind == X86_OPND_MMX) {
             f->mm[at] = vec_mmx_get(cpu, o->reg);
-            mmx = 1;
         } else if (o->kind == X86_OPND_XMM) {
             memcpy(&f->lo[at], vec_xmm(cpu, o->reg), 16);
         } else if (o->kind == X86_OPND_GPR) {
@@ -306,7 +312,24 @@ static int mmx_in(struct x86_cpu *cpu, const struct x86_insn *insn,
                 return X86_FAULT;
         }
     }
-    return mmx;
+    return 0;
+}
+
+static void mmx_out(struct x86_cpu *cpu, const struct x86_insn *insn,
+                    const struct vec_form *vf, const struct vec_frame *f)
+{
+    for (unsigned k = 0; k < insn->nopnds; k++) {
+        const struct x86_opnd *o = &insn->opnd[k];
+        unsigned at = vf->slot[k] & VS_INDEX;
+        if (!(o->access & X86_ACC_W))
+            continue;
+        if (o->kind == X86_OPND_MMX)
+            vec_mmx_set(cpu, o->reg, f->mm[at]);
+        else if (o->kind == X86_OPND_XMM)
+            memcpy(vec_xmm(cpu, o->reg), &f->lo[at], 16);
+        else if (o->kind == X86_OPND_GPR)
+            cpu->gpr[o->reg] = f->gpr[at];
+    }
 }
 
 int vec_mmx_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
@@ -314,33 +337,21 @@ int vec_mmx_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
 {
     struct vec_frame f UNINIT;
     struct vec_mem m = {.write = false};
+    bool mmx = has_mmx_operand(insn);
 
-    if (vec_x87_pending(cpu))
+    if (mmx && vec_x87_pending(cpu))
         return X86_FAULT;
-    int mmx = mmx_in(cpu, insn, vf, &f, &m);
-    if (mmx < 0)
+    if (mmx_in(cpu, insn, vf, &f, &m))
         return X86_FAULT;
     f.mxcsr = fx_get32(cpu->xsave.b + FX_MXCSR);
     int signo = vec_call_mmx(&f, vec_stub(insn, vf));
-    if (signo == 0 && m.write &&
-        vec_write(cpu, insn, m.lin, m.place, m.len))
+    if (signo == 0 && m.write && vec_write(cpu, insn, m.lin, m.place, m.len))
         return X86_FAULT;
     fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
+    if (mmx) /* also when #XM comes (observed) */
+        vec_mmx_enter(cpu);
     if (UNLIKELY(signo))
         return vec_stub_fault(cpu, signo);
-    if (mmx)
-        vec_mmx_enter(cpu);
-    for (unsigned k = 0; k < insn->nopnds; k++) {
-        const struct x86_opnd *o = &insn->opnd[k];
-        unsigned at = vf->slot[k] & VS_INDEX;
-        if (!(o->access & X86_ACC_W))
-            continue;
-        if (o->kind == X86_OPND_MMX)
-            vec_mmx_set(cpu, o->reg, f.mm[at]);
-        else if (o->kind == X86_OPND_XMM)
-            memcpy(vec_xmm(cpu, o->reg), &f.lo[at], 16);
-        else if (o->kind == X86_OPND_GPR)
-            cpu->gpr[o->reg] = f.gpr[at];
-    }
+    mmx_out(cpu, insn, vf, &f);
     return 0;
 }

@@ -72,8 +72,9 @@ __asm__(".text\n"
         "  ret\n");
 
 static uint8_t *code_page; /* executable */
-static uint8_t *data_page; /* followed by one that can't be touched */
-#define DATA_BYTES 4096
+static uint8_t *data_page; /* followed by what can't be touched */
+#define DATA_BYTES  4096
+#define GUARD_BYTES (16 * MIB)
 
 static void nat_signal(int signo, siginfo_t *info, void *ucontext)
 {
@@ -98,11 +99,12 @@ static bool nat_init(void)
 
     code_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    data_page = mmap(NULL, 2 * DATA_BYTES, PROT_READ | PROT_WRITE,
+    data_page = mmap(NULL, DATA_BYTES + GUARD_BYTES, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (code_page == MAP_FAILED || data_page == MAP_FAILED)
         return false;
-    mprotect(data_page + DATA_BYTES, DATA_BYTES, PROT_NONE);
+    if (mprotect(data_page, DATA_BYTES, PROT_READ | PROT_WRITE))
+        return false;
     for (unsigned i = 0; i < ARRAY_LEN(sigs); i++)
         sigaction(sigs[i], &sa, NULL);
     return __builtin_cpu_supports("avx");
@@ -418,7 +420,7 @@ static void mem_setup(const struct x86_form_info *fi, struct x86_cpu *cpu,
     if (fi->cls == X86_CLS_GATHER)
         for (unsigned i = 0; i < 4; i++) {
             unsigned r = insn->index;
-            uint64_t far = rnd() % 8 ? 0xff : 0x3fffffff; /* may fault */
+            uint64_t far = rnd() % 8 ? 0xff : 0xfffff; /* may fault */
             uint64_t v = rnd() & (fi->opcode & 1 ? far : far << 32 | far);
             fx_put64(i < 2 ? vec_xmm(cpu, r) + 8 * i
                            : vec_ymmh(cpu, r) + 8 * (i - 2),
@@ -577,15 +579,22 @@ static bool run_both(const struct x86_form_info *fi, const struct enc *e,
     return what == NULL;
 }
 
-#define RUNS 40
+/* Per shape; VEC_RUNS in the environment for more, VEC_SEED for others. */
+static unsigned runs_per_shape(void)
+{
+    const char *n = getenv("VEC_RUNS");
+
+    return n ? (unsigned)atoi(n) : 40;
+}
 
 static void try_form(unsigned form, bool mem)
 {
     const struct x86_form_info *fi = x86_form_info(form);
     unsigned tried = 0;
-    unsigned runs = fi->cls == X86_CLS_SYSTEM || fi->cls == X86_CLS_GATHER
-                        ? 10 * RUNS
-                        : RUNS;
+    unsigned runs = runs_per_shape();
+
+    if (fi->cls == X86_CLS_SYSTEM || fi->cls == X86_CLS_GATHER)
+        runs *= 10;
 
     for (unsigned i = 0; i < 4 * runs && tried < runs; i++) {
         struct enc e;
@@ -613,6 +622,8 @@ static void try_forms(unsigned cls, bool rest)
     if (!nat_init())
         SKIP("needs executable memory and AVX");
     n_run = n_form = n_fault = 0;
+    if (getenv("VEC_SEED"))
+        rng_state ^= strtoull(getenv("VEC_SEED"), NULL, 0) * 0x9e3779b97f4a7c15;
     for (unsigned f = 1; f < X86_FORM_COUNT; f++) {
         const struct x86_form_info *fi = x86_form_info(f);
         if (!is_vector_form(fi) || (rest ? fi->cls != X86_CLS_SYSTEM

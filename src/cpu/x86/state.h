@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/cc.h"
+#include "base/log.h"
 #include "base/types.h"
 #include "vm/kick.h"
 #include "vm/state.h"
@@ -283,6 +284,7 @@ struct x86_cpu {
     struct timer lapic_timer;
     uint64_t lapic_armed_ns; /* what lapic_timer was last armed for */
     uint64_t unknown_msr_count;
+    struct log_limit msr_log;
 };
 
 /* All vCPUs of a VM: who an interrupt message can reach. */
@@ -311,6 +313,11 @@ void x86_cpu_fini(struct x86_cpu *cpu);
 /** x86_cpu_reset() - RESET, or INIT (@init: keeps x87/SSE state, MTRRs, TSC,
  * most MSRs). Source: SDM vol. 3A 9.1.1, table 9-1. Thread: vcpu. */
 void x86_cpu_reset(struct x86_cpu *cpu, bool init);
+
+/** x86_cpu_firmware_left() - what a PC's firmware leaves behind, for boots that
+ * have none: MTRRs on (write-back), local APIC in virtual wire mode (LINT0
+ * ExtINT on the BSP, LINT1 NMI). SDM vol. 3A 9.11, 11.4; MP spec 1.4 3.6.2 */
+void x86_cpu_firmware_left(struct x86_cpu *cpu);
 
 /* The state descriptor of struct x86_cpu (version, typed fields). */
 extern const struct state_desc x86_cpu_state;

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The interpreter as an engine: a vCPU's private part is made, run, flushed and
+ * revoked here. Called by the monitor, one thread per vCPU.
+ */
+#include "engine/interp/interp.h"
+
+#include "engine/interp/priv.h"
+#include "engine/interp/vec.h"
+#include "vm/clock.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+static void probe(struct engine_probe *p)
+{
+    p->usable = true;
+    snprintf(p->why, sizeof p->why, "runs on every x86-64 host");
+}
+
+static void vcpu_destroy(struct engine_vcpu *v)
+{
+    struct interp *in = interp_of(v);
+
+    if (!in)
+        return;
+    tlb_fini(in);
+    block_fini(in);
+    free(in);
+}
+
+static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
+                       struct err *e)
+{
+    struct interp *in = calloc(1, sizeof *in);
+    struct x86_cpu *cpu = arch;
+    int r;
+
+    if (!in)
+        return err_set(e, -ENOMEM, "interp: no memory for a vCPU");
+    in->cpu = cpu;
+    in->vclock = clock_mode(vm->clock) == CLOCK_MODE_VIRTUAL;
+    in->budget_at = in->clock_at = in->stop_at = UINT64_MAX;
+    in->clock_done = cpu->icount;
+    in->rng = UINT64_C(0x646f7070656c) + cpu->index;
+    if (!in->vclock && getrandom(&in->rng, sizeof in->rng, 0) < 0) {
+        r = err_set(e, -errno, "interp: getrandom: %m");
+        goto fail;
+    }
+    r = interp_vec_init();
+    if (r) {
+        err_set(e, r, "interp: the signal handlers of vector code: %d", -r);
+        goto fail;
+    }
+    if (block_init(in) || tlb_init(in)) {
+        r = err_set(e, -ENOMEM, "interp: no memory for vCPU %u's caches",
+                    cpu->index);
+        goto fail;
+    }
+    cpu->lin = &interp_lin_ops;
+    cpu->lin_ctx = in;
+    *out = (struct engine_vcpu *)(void *)in;
+    return 0;
+fail:
+    vcpu_destroy((struct engine_vcpu *)(void *)in);
+    return r;
+}
+
+static void vcpu_flush(struct engine_vcpu *v)
+{
+    struct interp *in = interp_of(v);
+
+    tlb_flush_all(in);
+    block_drop_all(in);
+    interp_mode_update(in);
+}
+
+/* The request stands in attn; the vCPU drops its TLB at the next block
+ * boundary, or before it touches guest memory again if it isn't in guest code.
+ * Either it sees attn set, or we see it not running (both are sequentially
+ * consistent). One request at a time or many: all wait for attn to fall. */
+static void vcpu_revoke(struct engine_vcpu *v, gpa_t gpa, bool all)
+{
+    struct interp *in = interp_of(v);
+
+    (void)gpa;
+    (void)all;
+    atomic_store(&in->attn, 1);
+    while (atomic_load(&in->running) && atomic_load(&in->attn))
+        sched_yield();
+}
+
+void interp_stats_get(const struct engine_vcpu *v, struct interp_stats *out)
+{
+    *out = ((const struct interp *)(const void *)v)->st;
+}
+
+const char *interp_stats_name(unsigned i, const char **help)
+{
+    static const char *const names[][2] = {
+#define STAT(name, text) {#name, text},
+#include "engine/interp/stats.def"
+#undef STAT
+    };
+
+    if (i >= ARRAY_LEN(names))
+        return NULL;
+    *help = names[i][1];
+    return names[i][0];
+}
+
+const struct engine_ops interp_engine = {
+    .name = "interp",
+    .probe = probe,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .vcpu_run = interp_run,
+    .vcpu_flush = vcpu_flush,
+    .vcpu_revoke = vcpu_revoke,
+};

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The interpreter's own structures: one vCPU's private part, its TLB, its
+ * decoded blocks, and what an instruction's handler gets and returns.
+ * Private to src/engine/interp. Thread: the vCPU's, unless said.
+ */
+#ifndef DOPPEL_ENGINE_INTERP_PRIV_H
+#define DOPPEL_ENGINE_INTERP_PRIV_H
+
+#include "base/cc.h"
+#include "cpu/x86/exceptions.h"
+#include "cpu/x86/state.h"
+#include "engine/interp/interp.h"
+
+struct interp;
+struct op;
+
+/* What a handler returns. */
+#define OP_NEXT  0          /* done; the next op follows */
+#define OP_FAULT X86_FAULT  /* cpu->exc is set, nothing changed */
+#define OP_STOP  1 /* done; leave the block after it (code may have changed) */
+#define OP_JUMP  2 /* done; cpu->rip is set */
+#define OP_AGAIN 3 /* a repeated string instruction was interrupted */
+
+typedef int (*op_fn)(struct interp *in, const struct op *o);
+
+/* How the memory operand's address is made. */
+enum op_ea {
+    EA_GEN,   /* any mode: segment, address size, limits */
+    EA_BASE,  /* 64-bit mode: base + disp */
+    EA_INDEX, /* 64-bit mode: base + index << scale + disp */
+    EA_RIP    /* 64-bit mode: rip + len + disp */
+};
+
+#define REG_HIGH 0x10 /* in a register number of size 1: AH CH DH BH */
+
+/* One decoded instruction, 40 bytes. */
+struct op {
+    op_fn fn;
+    const struct x86_insn *insn; /* the full decode; lives in the arena */
+    uint64_t imm;
+    int32_t disp;
+    uint8_t len;
+    uint8_t size;  /* operand size in bytes */
+    uint8_t reg;   /* ModRM.reg's register, or the only one; REG_HIGH */
+    uint8_t rm;    /* ModRM.rm's register; REG_HIGH */
+    uint8_t base;  /* X86_REG_NONE, X86_REG_RIP possible with EA_GEN */
+    uint8_t index;
+    uint8_t scale;
+    uint8_t seg;
+    uint8_t ea;     /* enum op_ea */
+    uint8_t adsize; /* 2 4 8 */
+    uint8_t cc;     /* condition of Jcc SETcc CMOVcc */
+    uint8_t ssize;  /* size of the source of MOVZX, MOVSX */
+};
+
+/* ---- decoded blocks ---- */
+
+#define BLOCK_OPS_MAX   32
+#define BLOCK_BYTES_MAX 64
+
+struct block;
+
+/* A successor: valid if rip and the vCPU's translation tag are the same. */
+struct block_link {
+    uint64_t rip;
+    uint64_t xtag;
+    struct block *to;
+};
+
+/* Instructions from consecutive bytes of one page (or one instruction that
+ * straddles two). The bytes are compared on entry. */
+struct block {
+    const uint8_t *src;  /* host address of the first byte: the key */
+    const uint8_t *src2; /* second page's first byte, if it straddles */
+    struct block *next;  /* hash chain */
+    struct op *ops;
+    uint8_t mode; /* enum x86_mode */
+    uint8_t nops;
+    uint8_t nbytes;
+    uint8_t nbytes1; /* bytes in the first page */
+    struct block_link link[2];
+    unsigned victim; /* which link is replaced next */
+    uint8_t bytes[BLOCK_BYTES_MAX] ALIGNED(8);
+};
+
+#define BLOCK_HASH_BITS 15
+#define JUMP_BITS       10
+
+/* ---- TLB ---- */
+
+#define TLB_BITS    10
+#define TLB_ENTRIES (1U << TLB_BITS)
+
+/* Tags: page address | generation; 0 never matches. */
+struct tlb_ent {
+    uint64_t r, w, x;
+    uint8_t *host; /* the page */
+};
+
+/* One table per kind of access. */
+enum tlb_kind {
+    TLB_USER,
+    TLB_SUP,   /* SMAP enforced, and implicit accesses */
+    TLB_SUPAC, /* SMAP lifted (AC set, or CR4.SMAP clear) */
+    TLB_NONE,  /* always empty: each access takes the slow path */
+    TLB_KINDS
+};
+
+/* The lower half of the address space has a generation per PCID, so that
+ * switching back without a flush finds its entries; the upper half has one for
+ * its global entries. Non-global entries of the upper half share that one and
+ * make the next CR3 load flush it; global ones of the lower half are treated as
+ * non-global. Both flush more than they must, which is allowed (SDM vol. 3A
+ * 4.10.2.2). */
+#define PCID_SLOTS 8
+struct pcid_slot {
+    uint16_t pcid;
+    bool valid;
+    uint64_t gen;   /* 12 bits, for tags */
+    uint64_t epoch; /* never reused, for block links */
+};
+
+struct interp {
+    struct x86_cpu *cpu;
+    /* current translation; all follow from cpu by interp_mode_update() */
+    struct tlb_ent *tlb;
+    uint64_t gen[2];  /* by address bit 63 */
+    uint64_t xtag[2]; /* for block links: epoch and mode */
+    uint8_t *code_page; /* host page of the running block */
+    bool mode64;
+    uint8_t mode; /* enum x86_mode */
+    bool slow;    /* DR7 armed: single-step through the slow loop */
+    bool check;   /* call x86_boundary before the next block */
+    enum tlb_kind kind;
+    /* asked by other threads */
+    _Atomic uint32_t attn;    /* TLB write rights must go */
+    _Atomic uint32_t running; /* inside guest code */
+    /* limits, as cpu->icount */
+    uint64_t stop_at;   /* the nearer of the two below */
+    uint64_t budget_at; /* UINT64_MAX: none */
+    uint64_t clock_at;  /* virtual clock: when the next timer is due */
+    uint64_t clock_done; /* icount up to which guest time was advanced */
+    bool vclock;
+    /* TLB */
+    struct tlb_ent *tables; /* TLB_KINDS * TLB_ENTRIES */
+    uint64_t gen_last, epoch_last;
+    uint64_t epoch[2];
+    bool upper_nonglobal;
+    uint64_t large[8]; /* filter: 2 and 4 MiB pages, then 1 GiB pages */
+    uint64_t cs_base;  /* outside 64-bit mode: what links were made under */
+    uint32_t cs_limit;
+    struct pcid_slot pcid[PCID_SLOTS];
+    unsigned pcid_cur, pcid_victim;
+    /* decoded code */
+    struct block **hash;
+    struct block_link *jump;
+    uint8_t *arena;
+    size_t arena_used, arena_bytes;
+    struct block *one; /* block_get_one's place */
+    uint64_t rng; /* virtual clock's RDRAND */
+    bool lin_stop; /* cpu->lin wrote the running block's page */
+    struct interp_stats st;
+};
+
+static inline struct interp *interp_of(struct engine_vcpu *v)
+{
+    return (struct interp *)(void *)v;
+}
+
+/* ---- tlb.c ---- */
+
+/* Where one page's access goes. */
+struct xlat {
+    uint8_t *host; /* of the byte; NULL: not RAM */
+    gpa_t gpa;
+    bool direct; /* a store may go to host without mem_write */
+};
+
+/** tlb_xlat() - translate @lin (checked canonical); fills the TLB
+ * @flags: X86_LIN_*. Return: 0 or X86_FAULT. */
+int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x);
+int tlb_init(struct interp *in);
+void tlb_fini(struct interp *in);
+void tlb_flush_all(struct interp *in);
+void tlb_flush_page(struct interp *in, uint64_t lin);
+#define RMW_LOCK 0x100U /* in rmw_open's flags: LOCK, or XCHG */
+
+/** interp_mode_update() - after CPL, CS, CR0, CR4, EFER, AC or DR7 changed */
+void interp_mode_update(struct interp *in);
+void tlb_lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid);
+void tlb_lin_root(void *ctx, bool keep);
+void tlb_lin_mode(void *ctx);
+
+/* ---- access.c: the slow ways; access.h has the fast ones ---- */
+
+int mem_ld_slow(struct interp *in, uint64_t lin, unsigned size, unsigned flags,
+                uint64_t *val);
+int mem_st_slow(struct interp *in, uint64_t lin, unsigned size, unsigned flags,
+                uint64_t val);
+
+/* A read-modify-write access, begun by rmw_open (access.h). */
+struct rmw {
+    uint8_t *host; /* NULL: in pieces */
+    uint64_t lin;
+    unsigned size;
+    unsigned flags;
+    bool watched; /* host is good but the page's writes are reported */
+    bool split;   /* locked and across pages: the split lock is held */
+    gpa_t gpa;
+};
+int rmw_open_slow(struct interp *in, uint64_t lin, unsigned size,
+                  unsigned flags, struct rmw *m);
+uint64_t rmw_read_slow(struct interp *in, struct rmw *m);
+int rmw_write_slow(struct interp *in, struct rmw *m, uint64_t val);
+/* Called around callbacks that leave the engine: bus accesses. */
+void interp_leave(struct interp *in);
+void interp_enter(struct interp *in);
+extern const struct x86_lin_ops interp_lin_ops;
+
+/* ---- block.c ---- */
+
+int block_init(struct interp *in);
+void block_fini(struct interp *in);
+/** block_drop_all() - forget all decoded code; no block may be running */
+void block_drop_all(struct interp *in);
+/** block_get() - the block at cpu->rip, decoding it if need be
+ * Return: NULL with cpu->exc set: the fetch or the decode faults. */
+struct block *block_get(struct interp *in);
+/** block_get_one() - the same, if need be decoding one instruction only, into
+ * a place that the next call uses again; only ops[0] is to be run */
+struct block *block_get_one(struct interp *in);
+/** block_fresh() - whether the bytes are still those that were decoded */
+bool block_fresh(const struct block *b);
+
+/* ---- select.c ---- */
+
+/** op_select() - choose @o's handler from the full decode */
+void op_select(struct interp *in, const struct x86_insn *insn, struct op *o);
+/** op_generic() - the handler of a mnemonic that takes any operand shape */
+op_fn op_generic(const struct x86_insn *insn);
+/** op_fast() - a handler for a frequent shape, or NULL */
+op_fn op_fast(const struct x86_insn *insn, const struct op *o);
+
+/* ---- run.c ---- */
+
+void interp_run(struct engine_vcpu *v, uint64_t max_insns,
+                struct exit_rec *exit);
+/** interp_step() - run one instruction, without delivering its exception */
+int interp_step(struct interp *in);
+/** interp_clock_sync() - virtual clock: guest time up to cpu->icount */
+void interp_clock_sync(struct interp *in);
+
+#endif

@@ -55,6 +55,8 @@ struct child_plan {
     int null;
     int sync_read; /* a byte comes when the ids are mapped */
     char argv0[ABI_NAME_BYTES + 16];
+    void (*probe)(void *ctx, uint64_t ns); /* instead of an exec */
+    void *probe_ctx;
 };
 
 static unsigned long clone_flags(uint64_t ns)
@@ -143,6 +145,17 @@ static void child_place_fds(struct child_plan *plan)
     dup2(plan->sock, ABI_SOCK_FD);
 }
 
+static NORETURN void child_probe(struct child_plan *plan, uint64_t ns)
+{
+    char byte;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (read(plan->sync_read, &byte, 1) == 1)
+        plan->probe(plan->probe_ctx, ns);
+    syscall(SYS_exit_group, 0);
+    __builtin_unreachable();
+}
+
 static NORETURN void child_run(struct child_plan *plan)
 {
     char role[] = SPAWN_ROLE_MONITOR;
@@ -177,6 +190,8 @@ static pid_t try_clone(struct child_plan *plan, uint64_t ns)
                          0L);
     if (pid == 0) {
         close(sync[1]);
+        if (plan->probe)
+            child_probe(plan, ns);
         child_run(plan);
     }
     if (pid < 0)
@@ -236,30 +251,15 @@ int spawn_monitor(const char *name, struct spawned *out, struct err *e)
     return 0;
 }
 
-/* A child that only exits tells whether its namespaces can be had. */
-static bool probe_one(uint64_t ns)
+int spawn_probe(void (*fn)(void *ctx, uint64_t ns), void *ctx)
 {
-    pid_t pid = (pid_t)syscall(SYS_clone, clone_flags(ns) | SIGCHLD, NULL, NULL,
-                               NULL, 0L);
-    int rc = 0;
+    struct child_plan plan = {.probe = fn, .probe_ctx = ctx};
+    uint64_t ns;
+    pid_t pid = clone_most(&plan, &ns);
 
-    if (pid == 0)
-        for (;;)
-            pause();
     if (pid < 0)
-        return false;
-    if (ns & ABI_NS_USER)
-        rc = map_ids(pid);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    return rc == 0;
-}
-
-uint64_t spawn_probe_ns(void)
-{
-    for (size_t i = 0; i < ARRAY_LEN(ns_attempts); i++) {
-        if (probe_one(ns_attempts[i]))
-            return ns_attempts[i];
-    }
+        return pid;
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
     return 0;
 }

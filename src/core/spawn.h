@@ -26,7 +26,9 @@ struct spawned {
 MUST_CHECK int spawn_monitor(const char *name, struct spawned *out,
                              struct err *e);
 
-/** spawn_probe_ns() - which namespaces a monitor would get here (doctor) */
-uint64_t spawn_probe_ns(void);
+/** spawn_probe() - call @fn in a child that is made as a monitor is, and wait
+ * @fn: borrows @ctx; what it finds must lie in memory that is shared
+ * For doctor. Return: 0, or a negative errno when no child could be made. */
+MUST_CHECK int spawn_probe(void (*fn)(void *ctx, uint64_t ns), void *ctx);
 
 #endif

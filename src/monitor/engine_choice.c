@@ -31,7 +31,8 @@ static const char *kvm_word(enum abi_kvm kvm)
 {
     switch (kvm) {
     case ABI_KVM_ABSENT:
-        return "there is no usable /dev/kvm";
+        return engine_find("kvm") ? "there is no usable /dev/kvm"
+                                  : "the kvm engine is not in this build";
     case ABI_KVM_EMULATING:
         return "this host's KVM interprets guest code";
     case ABI_KVM_REAL:

@@ -28,7 +28,7 @@
 #include "monitor/seccomp.h"
 
 #define NOBODY    65534
-#define KEEP_MAX  64
+#define KEEP_MAX  128
 #define SPARE_FDS 64 /* event descriptors made after the jail */
 
 #ifndef PR_SET_MDWE
@@ -218,6 +218,7 @@ int jail_enter(const struct jail_conf *conf, unsigned *layers, struct err *e)
     unsigned got = ns_layers(conf->ns);
     int last_fd, rc;
 
+    free(malloc(1)); /* libc draws its random key at the first one */
     if (conf->nkeep > KEEP_MAX)
         return err_set(e, -EINVAL, "more than %d descriptors to keep",
                        KEEP_MAX);

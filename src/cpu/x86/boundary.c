@@ -38,10 +38,12 @@ static void take_requests(struct x86_cpu *cpu, uint32_t req)
 {
     if (req & KICK_INIT) {
         kick_clear(&cpu->kick, KICK_INIT);
+        cpu->init_pending = false;
         take_init(cpu);
     }
     if (req & KICK_SIPI) {
         kick_clear(&cpu->kick, KICK_SIPI);
+        cpu->sipi_pending = false;
         if (cpu->activity == X86_ACT_WAIT_SIPI)
             take_sipi(cpu);
     }

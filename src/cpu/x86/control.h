@@ -50,6 +50,9 @@ int x86_wrpkru(struct x86_cpu *cpu, uint32_t val);
 /** x86_umip_check() - SGDT SIDT SLDT STR SMSW: #GP(0) under UMIP at CPL > 0 */
 int x86_umip_check(struct x86_cpu *cpu);
 
+/** x86_cr4_valid() - the CR4 bits that CPUID allows */
+uint64_t x86_cr4_valid(const struct x86_cpu *cpu);
+
 /** x86_mode_changed() - tell the engine that code runs differently now */
 static inline void x86_mode_changed(struct x86_cpu *cpu)
 {

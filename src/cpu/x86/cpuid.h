@@ -44,6 +44,8 @@ struct x86_cpuid {
     uint32_t max_basic, max_ext, max_kvm; /* 0: no such range */
     unsigned n;
     struct x86_cpuid_leaf leaf[X86_CPUID_LEAVES_MAX];
+    uint32_t crystal_khz;       /* leaf 0x15: TSC = crystal * 1 or 2; the
+                                   local APIC's timer counts it */
     uint64_t xcr0;              /* bits that XSETBV takes */
     uint64_t arch_capabilities; /* IA32_ARCH_CAPABILITIES */
     uint64_t feat[4];           /* bit = enum x86_feat */

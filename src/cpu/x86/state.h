@@ -261,6 +261,7 @@ struct x86_cpu {
     uint8_t activity; /* enum x86_activity */
     bool nmi_blocked;
     bool nmi_pending;
+    /* the kick's requests, while state is saved and loaded */
     bool init_pending, sipi_pending;
     uint8_t sipi_vector;
     uint64_t tsc_offset; /* guest TSC = clock_tsc + tsc_offset */

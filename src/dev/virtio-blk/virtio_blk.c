@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define DEVICE_ID 2 /* virtio 1.2, 5.2.1 */
+#define RESUME_NS (10 * NS_PER_US)
 
 /* ---- requests ---- */
 
@@ -82,6 +83,14 @@ static struct blk_req *req_pop_locked(struct virtio_blk *blk)
     return NULL;
 }
 
+/* Guest time must pass in between, or clock_run would never return. */
+static void resume_later(struct virtio_blk *blk)
+{
+    struct clock *clk = blk->vd.vm->clock;
+
+    timer_arm(clk, &blk->resume, clock_now_ns(clk) + RESUME_NS);
+}
+
 static void process(struct virtio_blk *blk)
 {
     struct virtio_dev *vd = &blk->vd;
@@ -103,7 +112,7 @@ static void process(struct virtio_blk *blk)
         blk->resume_armed = true;
     pthread_mutex_unlock(&vd->lock);
     if (more)
-        timer_arm(vd->vm->clock, &blk->resume, clock_now_ns(vd->vm->clock));
+        resume_later(blk);
 }
 
 static void resume(void *ctx)
@@ -181,8 +190,7 @@ static int post_load(void *obj, uint32_t version, struct err *e)
                        blk->writeback);
     blk->vd.cfg[offsetof(struct blk_config, writeback)] = blk->writeback;
     if (blk->resume_armed)
-        timer_arm(blk->vd.vm->clock, &blk->resume,
-                  clock_now_ns(blk->vd.vm->clock));
+        resume_later(blk);
     return 0;
 }
 

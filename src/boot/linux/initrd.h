@@ -8,8 +8,8 @@
 
 #include "boot/boot.h"
 
-/** initrd_check() - walk the parts of an initrd without unpacking them
- * Knows cpio newc, lz4 (legacy), zstd and xz by their framing; others pass.
+/** initrd_check() - walk the parts of an initrd
+ * Knows cpio newc, gzip, lz4 (legacy), zstd and xz; others pass.
  * Return: 0; -EINVAL: empty or truncated. */
 MUST_CHECK int initrd_check(const struct boot_image *img, struct err *e);
 

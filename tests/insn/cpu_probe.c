@@ -92,7 +92,7 @@ static void note(const greg_t *r)
     if (r[REG_TRAPNO] == 1 && ip == end) {
         q->lower_result = PROBE_MORE;
         ++*run.at;
-    } else if (q->lower && q->n > 1 && res == PROBE_RUNS) {
+    } else if (q->lower && q->n > 1 && res != PROBE_MORE) {
         run.lower = true;
     } else {
         ++*run.at;

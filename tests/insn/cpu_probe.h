@@ -19,9 +19,9 @@ enum probe_result {
     PROBE_DIED  /* the child was lost */
 };
 
-/* One question. @n bytes are laid at the page end. When they run and @lower
- * is set, n - 1 bytes are tried too, unless the single step ended exactly
- * behind the n bytes: then .lower_result is PROBE_MORE without asking. */
+/* One question. @n bytes are laid at the page end. When they suffice and
+ * @lower is set, n - 1 bytes are tried too, unless the single step ended
+ * exactly behind the n bytes: then .lower_result is PROBE_MORE unasked. */
 struct probe {
     uint8_t bytes[15];
     uint8_t n;

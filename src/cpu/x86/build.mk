@@ -8,3 +8,9 @@ $(O)/gen/cpu/x86/insn_ops.h: o/host/cpu/x86/decode_gen
 $(O)/gen/cpu/x86/decode_tables.h: o/host/cpu/x86/decode_gen
 	@mkdir -p $(@D)
 	$< tables > $@.tmp && mv $@.tmp $@
+
+# The differential test asks the host CPU, and Zydis where it is installed.
+$(O)/test/cpu/x86/decode_diff_test: $(O)/tests/insn/cpu_probe.o
+LDLIBS_src/cpu/x86/decode_diff_test := $(O)/tests/insn/cpu_probe.o \
+        $(if $(wildcard /usr/include/Zydis/Zydis.h),-lZydis -lZycore)
+CPPFLAGS += -I.

@@ -131,6 +131,7 @@ struct dec {
     bool m64;
     bool seg_given;
     bool vvvv_used;   /* VEX.vvvv names an operand */
+    bool ud;          /* #UD once the length is known */
     struct x86_insn *insn;
 };
 
@@ -214,8 +215,10 @@ static void dec_legacy_opcode(struct dec *d)
     if (c == 0x0f) {
         c = d->b[d->at++];
         map = X86_MAP_0F;
-        if (c == 0x38 || c == 0x3a) {
-            map = c == 0x38 ? X86_MAP_0F38 : X86_MAP_0F3A;
+        if (UNLIKELY((c & 0xf8) == 0x38)) {
+            /* 39 and 3B-3F are escapes too, to maps that hold nothing */
+            map = (0x33u >> (c & 7) & 1) ? X86_MAP_0F38 : X86_MAP_0F3A;
+            d->ud = c != 0x38 && c != 0x3a;
             c = d->b[d->at++];
         }
     }
@@ -239,13 +242,16 @@ static bool dec_vex_opcode(struct dec *d)
     unsigned b2 = three ? d->b[d->at + 2] : b1 & 0x7f;
     unsigned map = three ? b1 & 31 : X86_MAP_0F;
 
-    d->at += three ? 4 : 3;
-    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
-                     X86_PFX_LOCK | X86_PFX_REX))
-        return false;
+    d->at += 2;
+    i->enc = X86_ENC_VEX;
+    i->map = X86_MAP_1B;
+    i->opcode = 0;
     if (map < X86_MAP_0F || map > X86_MAP_0F3A)
         return false;
-    i->enc = X86_ENC_VEX;
+    d->at += three ? 2 : 1;
+    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
+                     X86_PFX_LOCK | X86_PFX_REX))
+        d->ud = true;
     i->map = (uint8_t)map;
     i->opcode = d->b[d->at - 1];
     i->rex = (uint8_t)((b2 >> 7) << 3 | (~b1 >> 7 & 1) << 2);
@@ -256,6 +262,24 @@ static bool dec_vex_opcode(struct dec *d)
     i->pp = b2 & 3;
     if (!d->m64)
         i->rex &= 8;
+    return true;
+}
+
+/* EVEX is no instruction here (no AVX-512): reads it for its length. */
+static bool dec_evex_opcode(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    unsigned map = d->b[d->at + 1] & 7;
+
+    d->at += 2;
+    i->enc = X86_ENC_EVEX;
+    i->map = map & 3;
+    i->opcode = 0;
+    if ((map & 3) == 0)
+        return false;
+    d->at += 3;
+    d->ud = true;
+    i->opcode = d->b[d->at - 1];
     return true;
 }
 
@@ -350,6 +374,34 @@ static inline void dec_mem32(struct dec *d)
     d->at += disp_len;
     if ((base == 4 || base == 5) && !d->seg_given)
         i->seg = X86_SEG_SS;
+}
+
+static inline void dec_mem(struct dec *d)
+{
+    if (LIKELY(d->insn->adsize != 2))
+        dec_mem32(d);
+    else
+        dec_mem16(d);
+}
+
+/* No form: the CPU still fetches ModRM, displacement and immediate before it
+ * raises #UD, and a fault on the way comes first. Returns false. */
+static COLD NOINLINE bool dec_ud_rest(struct dec *d)
+{
+    const struct x86_insn *i = d->insn;
+    unsigned imm = dec_ud_imm[i->enc != 0][i->map][i->opcode];
+    bool osz = i->enc == X86_ENC_LEGACY && (i->prefix & X86_PFX_OSZ);
+
+    /* 0F 20-23, MOV CR and DR, have no memory operand, nor do they in VEX */
+    if (i->has_modrm && i->modrm < 0xc0 &&
+        !(i->map == X86_MAP_0F && (i->opcode & 0xfc) == 0x20))
+        dec_mem(d);
+    if (imm >= 4) {
+        bool word = (i->opsize == 2) != osz && !(d->m64 && i->rex & 8);
+        imm = (imm == 5 ? 2 : 0) + (word ? 2 : 4);
+    }
+    d->at += imm;
+    return false;
 }
 
 static inline unsigned size_of(const struct dec *d, unsigned size)
@@ -688,35 +740,29 @@ static bool dec_body(struct dec *d, enum x86_mode mode)
     i->disp = 0;
     if (UNLIKELY((c & 0xfe) == 0xc4 || c == 0x62) &&
         (d->m64 || d->b[d->at + 1] >= 0xc0)) {
-        if (c == 0x62) {
-            d->at += 1;
-            return false;
-        }
-        if (!dec_vex_opcode(d))
+        if (c == 0x62 ? !dec_evex_opcode(d) : !dec_vex_opcode(d))
             return false;
     } else {
         dec_legacy_opcode(d);
     }
-    i->has_modrm = dec_modrm[i->enc][i->map][i->opcode];
+    i->has_modrm = dec_modrm[i->enc != 0][i->map][i->opcode];
     i->modrm = 0;
     if (i->has_modrm)
         i->modrm = d->b[d->at++];
     i->reg = (uint8_t)((i->modrm >> 3 & 7) | (i->rex & 4) << 1);
     i->rm = (uint8_t)((i->modrm & 7) | (i->rex & 1) << 3);
+    if (UNLIKELY(i->enc == X86_ENC_EVEX))
+        return dec_ud_rest(d);
     i->form = (uint16_t)dec_form_find(d);
     if (UNLIKELY(i->form == X86_FORM_INVALID))
-        return false;
+        return dec_ud_rest(d);
 
     const struct dec_form *f = &forms[i->form];
     i->op = f->op;
-    if (i->has_modrm && i->modrm < 0xc0 && !(f->flags & DF_MODREG)) {
-        if (LIKELY(i->adsize != 2))
-            dec_mem32(d);
-        else
-            dec_mem16(d);
-    }
+    if (i->has_modrm && i->modrm < 0xc0 && !(f->flags & DF_MODREG))
+        dec_mem(d);
     dec_sizes(d, f->flags);
-    if (!dec_opnds(d, f) || (i->vvvv && !d->vvvv_used))
+    if (!dec_opnds(d, f) || (i->vvvv && !d->vvvv_used) || d->ud)
         return false;
     if (UNLIKELY(i->enc == X86_ENC_VEX && i->opnd[1].kind == X86_OPND_VSIB &&
                  !gather_regs_differ(i)))

@@ -277,9 +277,43 @@ static unsigned entry_make(const struct cands *c)
     return 0x8000 + nnodes++;
 }
 
+/* Immediate bytes of a row: 0-3, 4: "2 or 4 by operand size", 5: the same and
+ * a selector. */
+static unsigned row_imm(const struct row *r)
+{
+    if (has_slot(r, " Iap "))
+        return 5;
+    return has_slot(r, " Ib Ibs L Jb ") ? 1 : has_slot(r, " Iz Jz ") ? 4 : 0;
+}
+
+/* What the CPU fetches of an opcode before it raises #UD, where the table has
+ * no row: the three-byte maps always have ModRM, 0F 3A an immediate too.
+ * Observed on Intel Sapphire Rapids. */
+static bool extra_modrm(unsigned map, unsigned op)
+{
+    return map >= 2 ||
+           (map == 1 && (op == 0x7a || op == 0x7b || (op & 0xfe) == 0xa6));
+}
+
+static void print_bytes(const char *name, unsigned char t[2][4][256])
+{
+    printf("static const uint8_t %s[2][4][256] = {\n", name);
+    for (unsigned enc = 0; enc < 2; enc++) {
+        puts("{");
+        for (unsigned map = 0; map < 4; map++) {
+            puts("{");
+            for (unsigned op = 0; op < 256; op++)
+                printf("%u,%s", t[enc][map][op], op % 32 == 31 ? "\n" : "");
+            puts("},");
+        }
+        puts("},");
+    }
+    puts("};");
+}
+
 static int tables(void)
 {
-    static unsigned char modrm[2][4][256];
+    static unsigned char modrm[2][4][256], ud_imm[2][4][256];
 
     puts("/* generated from insn.def */");
     puts("static const uint16_t dec_entry[2][4][256] = {");
@@ -290,8 +324,14 @@ static int tables(void)
             for (unsigned op = 0; op < 256; op++) {
                 struct cands c;
                 cands_find(&c, enc, map, op);
-                for (unsigned i = 0; i < c.n; i++)
-                    modrm[enc][map][op] |= row_has_modrm(&rows[c.form[i]]);
+                unsigned has = extra_modrm(map, op), imm = map == 3;
+                for (unsigned i = 0; i < c.n; i++) {
+                    has |= row_has_modrm(&rows[c.form[i]]);
+                    imm |= row_imm(&rows[c.form[i]]);
+                }
+                /* VEX opcodes are measured by the legacy map */
+                modrm[enc][map][op] = (uint8_t)(has | modrm[0][map][op]);
+                ud_imm[enc][map][op] = (uint8_t)(imm | ud_imm[0][map][op]);
                 printf("%u,%s", c.n ? entry_make(&c) : 0,
                        op % 16 == 15 ? "\n" : "");
             }
@@ -299,18 +339,10 @@ static int tables(void)
         }
         puts("},");
     }
-    puts("};\nstatic const uint8_t dec_modrm[2][4][256] = {");
-    for (unsigned enc = 0; enc < 2; enc++) {
-        puts("{");
-        for (unsigned map = 0; map < 4; map++) {
-            puts("{");
-            for (unsigned op = 0; op < 256; op++)
-                printf("%u,%s", modrm[enc][map][op], op % 32 == 31 ? "\n" : "");
-            puts("},");
-        }
-        puts("},");
-    }
-    printf("};\nstatic const struct dec_node dec_nodes[] = {\n%s};\n",
+    puts("};");
+    print_bytes("dec_modrm", modrm);
+    print_bytes("dec_ud_imm", ud_imm);
+    printf("static const struct dec_node dec_nodes[] = {\n%s};\n",
            node_text);
     puts("static const uint16_t dec_leaves[] = {");
     for (unsigned i = 0; i < nleaves; i++)

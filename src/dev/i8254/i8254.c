@@ -197,13 +197,13 @@ static uint64_t next_rise(const struct channel *c, uint64_t now)
     case 1:
         return t < period ? start + period : NO_EDGE;
     case 2:
-    case 3:
-        if (now < start)
-            return start + period;
-        start += (t / period + 1) * period;
-        if (c->next && c->switch_at <= start)
-            start = c->switch_at + c->next;
-        return start;
+    case 3: /* each period's end, also that at which `next` takes over */
+        if (c->next && now >= c->switch_at) {
+            start = c->switch_at;
+            period = c->next;
+        }
+        return now < start ? start + period
+                           : start + ((now - start) / period + 1) * period;
     default:
         return t < period + 1 ? start + period + 1 : NO_EDGE;
     }

@@ -44,8 +44,6 @@ struct pc {
     struct pci_bus *pci;
     struct pci_irq_or pci_gsi[PC_PCI_GSIS];
     struct virtio_blk *blk[PC_DISKS_MAX];
-    const struct blockdev *disk;
-    unsigned ndisks;
     struct {
         uint64_t now_ns, tsc;
     } time; /* as saved */
@@ -227,13 +225,12 @@ static int create_pci(struct pc *pc, const struct pc_conf *conf, struct err *e)
                                           .pin = PC_PCI_GSI_BASE + i});
     for (unsigned i = 0; i < conf->ndisks && !r; i++) {
         unsigned slot = PC_DISK_SLOT + i;
-        struct virtio_blk_conf vc = {
-            .disk = conf->disk[i],
-            .devfn = slot << 3,
-            .intx = pci_irq_or_input(&pc->pci_gsi[slot % PC_PCI_GSIS]),
-            .instance = i};
+        struct virtio_blk_conf vc = {.bd = conf->disk[i]};
+        struct irq_line intx =
+            pci_irq_or_input(&pc->pci_gsi[slot % PC_PCI_GSIS]);
 
-        r = virtio_blk_create(&pc->vm, pc->pci, &vc, &pc->blk[i], e);
+        r = virtio_blk_create(&pc->vm, pc->pci, slot << 3, intx, &vc,
+                              &pc->blk[i], e);
     }
     return r ? r : pci_bus_assign(pc->pci, e);
 }
@@ -285,8 +282,6 @@ int pc_create(const struct pc_conf *conf, struct pc **out, struct err *e)
         free(pc);
         return r;
     }
-    pc->disk = conf->disk;
-    pc->ndisks = conf->ndisks;
     /* Time first: what is loaded behind it arms timers by it. */
     if (state_list_add(pc->vm.state, &time_state, 0, pc))
         r = err_set(e, -ENOMEM, "pc: out of memory");
@@ -335,7 +330,8 @@ int pc_boot(struct pc *pc, struct boot_conf *boot, struct boot_info *info,
     struct acpi_conf acpi = {.ncpus = pc->topo.ncpus,
                              .rsdp = gpa(PC_RSDP),
                              .pm_port = PC_PM_PORT,
-                             .sci_irq = PC_SCI_IRQ};
+                             .sci_irq = PC_SCI_IRQ,
+                             .pvpanic_port = PVPANIC_PORT};
     int r = acpi_write(pc->vm.mem, &acpi, e);
 
     if (r)
@@ -368,6 +364,7 @@ bool pc_power_button(struct pc *pc)
 
 void pc_drain(struct pc *pc)
 {
-    for (unsigned i = 0; i < pc->ndisks; i++)
-        pc->disk[i].ops->drain(pc->disk[i].be);
+    for (unsigned i = 0; i < PC_DISKS_MAX; i++)
+        if (pc->blk[i])
+            virtio_blk_drain(pc->blk[i]);
 }

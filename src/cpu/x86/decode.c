@@ -233,78 +233,6 @@ static void dec_legacy_opcode(struct dec *d)
                                         : 0;
 }
 
-/* C4 or C5 and what follows, to the opcode. Returns false: #UD. */
-static bool dec_vex_opcode(struct dec *d)
-{
-    struct x86_insn *i = d->insn;
-    bool three = d->b[d->at] == 0xc4;
-    unsigned b1 = d->b[d->at + 1];
-    unsigned b2 = three ? d->b[d->at + 2] : b1 & 0x7f;
-    unsigned map = three ? b1 & 31 : X86_MAP_0F;
-
-    d->at += 2;
-    i->enc = X86_ENC_VEX;
-    i->map = X86_MAP_1B;
-    i->opcode = 0;
-    if (map < X86_MAP_0F || map > X86_MAP_0F3A)
-        return false;
-    d->at += three ? 2 : 1;
-    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
-                     X86_PFX_LOCK | X86_PFX_REX))
-        d->ud = true;
-    i->map = (uint8_t)map;
-    i->opcode = d->b[d->at - 1];
-    i->rex = (uint8_t)((b2 >> 7) << 3 | (~b1 >> 7 & 1) << 2);
-    if (three)
-        i->rex |= (uint8_t)(~b1 >> 5 & 3);
-    i->vvvv = ~b2 >> 3 & 15;
-    i->vex_l = b2 >> 2 & 1;
-    i->pp = b2 & 3;
-    if (!d->m64)
-        i->rex &= 8;
-    return true;
-}
-
-/* EVEX is no instruction here (no AVX-512): reads it for its length. */
-static bool dec_evex_opcode(struct dec *d)
-{
-    struct x86_insn *i = d->insn;
-    unsigned map = d->b[d->at + 1] & 7;
-
-    d->at += 2;
-    i->enc = X86_ENC_EVEX;
-    i->map = map & 3;
-    i->opcode = 0;
-    if ((map & 3) == 0)
-        return false;
-    d->at += 3;
-    d->ud = true;
-    i->opcode = d->b[d->at - 1];
-    return true;
-}
-
-/* The form of the opcode just read, or X86_FORM_INVALID. */
-static inline unsigned dec_form_find(const struct dec *d)
-{
-    const struct x86_insn *i = d->insn;
-    unsigned enc = i->enc, e = dec_entry[enc][i->map][i->opcode];
-    unsigned pfx = i->pp, bl = i->vex_l;
-
-    if (LIKELY(!(e & 0x8000)))
-        return e;
-    if (enc == X86_ENC_LEGACY) {
-        if (pfx >= 2 && (i->prefix & X86_PFX_OSZ))
-            pfx += 2;
-        bl = i->rex & 1;
-    }
-    const struct dec_node *n = &dec_nodes[e & 0x7fff];
-    const uint16_t *m = n->mul;
-    unsigned leaf = n->base + d->m64 * m[0] + pfx * m[1] +
-                    (i->modrm >= 0xc0) * m[2] + (i->modrm >> 3 & 7) * m[3] +
-                    (i->modrm & 7) * m[4] + (i->rex >> 3) * m[5] + bl * m[6];
-    return dec_leaves[leaf];
-}
-
 static void dec_mem16(struct dec *d)
 {
     static const uint8_t base[8] = {3, 3, 5, 5, 6, 7, 5, 3};
@@ -382,6 +310,92 @@ static inline void dec_mem(struct dec *d)
         dec_mem32(d);
     else
         dec_mem16(d);
+}
+
+/* VEX or EVEX with a map that is 0 modulo 4 (the CPU looks at two bits) is
+ * measured as LES, LDS or BOUND with the second byte as ModRM; then #UD. */
+static COLD NOINLINE bool dec_vex_bad_map(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+
+    i->modrm = d->b[d->at - 1];
+    if (i->modrm < 0xc0)
+        dec_mem(d);
+    return false;
+}
+
+/* C4 or C5 and what follows, to the opcode. Returns false: #UD. */
+static bool dec_vex_opcode(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    bool three = d->b[d->at] == 0xc4;
+    unsigned b1 = d->b[d->at + 1];
+    unsigned b2 = three ? d->b[d->at + 2] : b1 & 0x7f;
+    unsigned map = three ? b1 & 31 : X86_MAP_0F;
+
+    d->at += 2;
+    i->enc = X86_ENC_VEX;
+    i->map = X86_MAP_1B;
+    i->opcode = 0;
+    if ((map & 3) == 0)
+        return dec_vex_bad_map(d);
+    d->ud = map > X86_MAP_0F3A;
+    map &= 3;
+    d->at += three ? 2 : 1;
+    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
+                     X86_PFX_LOCK | X86_PFX_REX))
+        d->ud = true;
+    i->map = (uint8_t)map;
+    i->opcode = d->b[d->at - 1];
+    i->rex = (uint8_t)((b2 >> 7) << 3 | (~b1 >> 7 & 1) << 2);
+    if (three)
+        i->rex |= (uint8_t)(~b1 >> 5 & 3);
+    i->vvvv = ~b2 >> 3 & 15;
+    i->vex_l = b2 >> 2 & 1;
+    i->pp = b2 & 3;
+    if (!d->m64)
+        i->rex &= 8;
+    return true;
+}
+
+/* EVEX is no instruction here (no AVX-512): reads it for its length. */
+static bool dec_evex_opcode(struct dec *d)
+{
+    struct x86_insn *i = d->insn;
+    unsigned map = d->b[d->at + 1] & 7;
+
+    d->at += 2;
+    i->enc = X86_ENC_EVEX;
+    i->map = map & 3;
+    i->opcode = 0;
+    if ((map & 3) == 0)
+        return dec_vex_bad_map(d);
+    d->at += 3;
+    d->ud = true;
+    i->opcode = d->b[d->at - 1];
+    return true;
+}
+
+/* The form of the opcode just read, or X86_FORM_INVALID. */
+static inline unsigned dec_form_find(const struct dec *d)
+{
+    const struct x86_insn *i = d->insn;
+    unsigned enc = i->enc, e = dec_entry[enc][i->map][i->opcode];
+    unsigned pfx = i->pp, bl = i->vex_l;
+
+    if (LIKELY(!(e & 0x8000)))
+        return e;
+    if (enc == X86_ENC_LEGACY) {
+        if (pfx >= 2 && (i->prefix & X86_PFX_OSZ))
+            pfx += 2;
+        bl = i->rex & 1;
+    }
+    const struct dec_node *n = &dec_nodes[e & 0x7fff];
+    const uint16_t *m = n->mul;
+    unsigned leaf = n->base + d->m64 * m[0] + pfx * m[1] +
+                    (i->modrm >= 0xc0) * m[2] + (i->modrm >> 3 & 7) * m[3] +
+                    (i->modrm & 7) * m[4] + (i->rex >> 3) * m[5] + bl * m[6];
+    return dec_leaves[leaf];
 }
 
 /* No form: the CPU still fetches ModRM, displacement and immediate before it

@@ -47,7 +47,6 @@ struct run {
     uint64_t asked[3]; /* by mode: 64, 32, 16 */
     uint64_t probed, agreed_zydis, lost;
     uint64_t ok, ud, too_long;
-    uint64_t vex_ud_order; /* #UD noticed earlier or later, VEX only */
     uint64_t always_ud;    /* forms that raise #UD when run */
     uint64_t excused[ARRAY_LEN(reasons)];
     uint64_t failed;
@@ -244,11 +243,7 @@ static void check_cpu(struct run *r, const struct probe *p,
         if (!excuse_cpu_runs(r, &it->insn))
             fail(r, "cpu runs it", p->mode, p->bytes, it);
     } else if (p->result == PROBE_MORE || !lower_ok) {
-        if (it->insn.enc == X86_ENC_LEGACY)
-            fail(r, "cpu fetches other bytes before #UD", p->mode, p->bytes,
-                 it);
-        else
-            r->vex_ud_order++;
+        fail(r, "cpu fetches other bytes before #UD", p->mode, p->bytes, it);
     }
 }
 
@@ -349,8 +344,6 @@ static void report(const struct run *r)
            "\n",
            r->probed, r->lost, r->agreed_zydis);
     printf("  %8" PRIu64 " forms that raise #UD when run\n", r->always_ud);
-    printf("  %8" PRIu64 " VEX/EVEX #UD after other bytes (observed order)\n",
-           r->vex_ud_order);
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
         if (r->excused[i])
             printf("  %8" PRIu64 " %s: %s%s%s\n", r->excused[i],

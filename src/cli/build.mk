@@ -10,3 +10,9 @@ DOUBLE_OBJ := $(patsubst %.c,$(O)/%.o,$(filter-out %_test.c %_fuzz.c %_gen.c \
 $(O)/test/doppel-double: $(DOUBLE_OBJ) $(O)/tests/cli/double.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^
+
+# Counts which lines of the seccomp list a run uses (tests/sec).
+$(O)/test/seccomp-audit: $(O)/tests/sec/seccomp_audit.o \
+                         $(O)/src/monitor/seccomp.o $(O)/src/base/err.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^

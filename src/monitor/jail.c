@@ -14,6 +14,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -52,6 +53,23 @@ static const char *const layer_names[JAIL_LAYERS] = {"user namespace",
 const char *jail_layer_name(unsigned bit)
 {
     return bit < JAIL_LAYERS ? layer_names[bit] : NULL;
+}
+
+static void *idle(void *arg)
+{
+    return arg;
+}
+
+/* libc sets parts of itself up when they are first used, with calls that are
+ * not on the list: the allocator's random key, the threads' signal handler. */
+static void warm_libc(void)
+{
+    void *volatile first = malloc(1);
+    pthread_t t;
+
+    free(first);
+    if (pthread_create(&t, NULL, idle, NULL) == 0)
+        pthread_join(t, NULL);
 }
 
 /* ---- descriptors ------------------------------------------------------- */
@@ -218,7 +236,7 @@ int jail_enter(const struct jail_conf *conf, unsigned *layers, struct err *e)
     unsigned got = ns_layers(conf->ns);
     int last_fd, rc;
 
-    free(malloc(1)); /* libc draws its random key at the first one */
+    warm_libc();
     if (conf->nkeep > KEEP_MAX)
         return err_set(e, -EINVAL, "more than %d descriptors to keep",
                        KEEP_MAX);

@@ -134,7 +134,7 @@ TEST(numbers_kill)
                                SYS_add_key,
                                SYS_personality,
                                SYS_pkey_mprotect,
-                               SYS_mremap,
+
                                SYS_remap_file_pages,
                                SYS_shmat,
                                SYS_setuid,

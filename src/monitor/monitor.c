@@ -2,12 +2,13 @@
 /*
  * The monitor role. Theory of operation:
  *
- * monitor_main receives the configuration and open descriptors from core,
- * builds the PC and loads the kernel, closes the jail, starts a thread per
- * vCPU and enters the event loop: guest timers, core's commands, and what the
- * guest asks of the machine. A request (power-off, reset, ...) arrives on a
- * vCPU's thread with a device's lock held; it is noted, all vCPUs are kicked
- * out, and the loop does the rest. How the guest ended is reported to core.
+ * monitor_main receives the configuration and open descriptors from core, reads
+ * the images, closes the jail, builds the PC and loads the kernel (a hostile
+ * file), starts a thread per vCPU and enters the event loop: guest timers,
+ * core's commands, and what the guest asks of the machine. A request
+ * (power-off, reset, ...) arrives on a vCPU's thread with a device's lock held;
+ * it is noted, all vCPUs are kicked out, and the loop does the rest. How the
+ * guest ended is reported to core.
  *
  * --selftest-thaw: after every N exits (port and MMIO accesses, seen at the
  * input gate) the world is stopped, all state is written by the descriptors,
@@ -50,6 +51,8 @@ struct monitor {
     struct vcpus *vcpus;
     const struct engine_ops *engine;
     struct chr_stdio *chr;
+    struct boot_conf boot;
+    struct boot_image initrd[ABI_INITRDS_MAX];
     struct blockdev disk[ABI_DISKS_MAX];
     unsigned ndisks;
     struct input_ops thaw_gate;
@@ -173,27 +176,34 @@ static int build_pc(struct monitor *m, struct err *e)
     return 0;
 }
 
-static int load_kernel(struct monitor *m, struct err *e)
+/* Copy the kernel and the initrds, which are not looked at yet: that is done
+ * in the jail, since they are as hostile as the guest. */
+static int read_images(struct monitor *m, struct err *e)
 {
-    struct boot_image initrd[ABI_INITRDS_MAX] = {0};
-    struct boot_conf boot = {.cmdline = m->conf.cmdline, .initrd = initrd};
-    struct boot_info info;
     int r = boot_image_read(m->conf.kernel.fd, m->conf.kernel.label,
-                            &boot.kernel, e);
+                            &m->boot.kernel, e);
 
+    m->boot.cmdline = m->conf.cmdline;
+    m->boot.initrd = m->initrd;
     for (unsigned i = 0; i < m->conf.ninitrds && !r; i++) {
         r = boot_image_read(m->conf.initrd[i].fd, m->conf.initrd[i].label,
-                            &initrd[i], e);
-        boot.ninitrds++;
+                            &m->initrd[i], e);
+        m->boot.ninitrds++;
     }
-    if (!r)
-        r = pc_boot(m->pc, &boot, &info, e);
+    return r;
+}
+
+static int load_kernel(struct monitor *m, struct err *e)
+{
+    struct boot_info info;
+    int r = pc_boot(m->pc, &m->boot, &info, e);
+
     if (!r)
         log_info("boot", "%s, %s, entry 0x%" PRIx64, m->conf.kernel.label,
                  info.what, info.entry.v);
-    for (unsigned i = 0; i < boot.ninitrds; i++)
-        boot_image_free(&initrd[i]);
-    boot_image_free(&boot.kernel);
+    for (unsigned i = 0; i < m->boot.ninitrds; i++)
+        boot_image_free(&m->initrd[i]);
+    boot_image_free(&m->boot.kernel);
     return r;
 }
 
@@ -438,9 +448,11 @@ int monitor_main(int sock)
         log_level_set(m.conf.verbose >= 2   ? LOG_DEBUG
                       : m.conf.verbose == 1 ? LOG_INFO
                                             : LOG_WARN);
-        r = build(&m, &e);
+        r = read_images(&m, &e);
     }
+    /* Before any thread and before any byte of the kernel's is looked at. */
     r = r ? r : enter_jail(&m, &e);
+    r = r ? r : build(&m, &e);
     r = r ? r : monitor_ready(sock);
     r = r ? r : run(&m, &reason, &e);
     if (r) {

@@ -18,7 +18,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #define HIGH_BASE (UINT64_C(1) << 32)
 #define EPOCH_MAX 0xffffU
@@ -71,7 +70,6 @@ static int scatter_init(struct mem *mem, uint64_t seed)
 static int backing_open(struct mem *mem, const struct mem_conf *conf,
                         struct err *e)
 {
-    struct stat st;
     void *p;
 
     mem->fd = conf->memfd;
@@ -82,7 +80,7 @@ static int backing_open(struct mem *mem, const struct mem_conf *conf,
         if (ftruncate(mem->fd, (off_t)conf->ram_bytes))
             return err_set(e, -errno, "memory: %" PRIu64 " MiB: %m",
                            conf->ram_bytes >> 20);
-    } else if (fstat(mem->fd, &st) || (uint64_t)st.st_size != conf->ram_bytes) {
+    } else if (lseek(mem->fd, 0, SEEK_END) != (off_t)conf->ram_bytes) {
         return err_set(e, -EINVAL,
                        "memory: the descriptor handed over does "
                        "not have the size of RAM");

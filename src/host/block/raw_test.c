@@ -243,7 +243,7 @@ TEST(refused_files)
     CHECK_EQ(block_raw_create(fd, false, 0, false, &bd, &e), -EINVAL);
     CHECK_EQ(block_raw_create(fd, false, 17, false, &bd, &e), -EINVAL);
     CHECK_EQ(block_raw_create(null, false, 1, false, &bd, &e), -EINVAL);
-    CHECK(strstr(e.text, "neither a regular file nor") != NULL);
+    CHECK(strstr(e.text, "multiple of 512 bytes and not 0") != NULL);
     CHECK_EQ(block_raw_create(ro, false, 1, false, &bd, &e), -EACCES);
     CHECK(strstr(e.text, "not open for reading and writing") != NULL);
     CHECK_EQ(block_raw_create(-1, false, 1, false, &bd, &e), -EBADF);

@@ -14,8 +14,6 @@
 #include "cpu/x86/phys.h"
 #include "vm/mem.h"
 
-#include <sched.h>
-
 /* ---- leaving the engine ---- */
 
 /* Between leave and enter this thread touches no guest page by TLB, so that
@@ -248,7 +246,7 @@ static void split_lock(struct interp *in, bool take)
     }
     while (!atomic_compare_exchange_weak(&topo->split_lock, &zero, 1)) {
         zero = 0;
-        sched_yield();
+        __builtin_ia32_pause();
     }
 }
 

@@ -9,10 +9,11 @@
 #include "engine/interp/vec.h"
 #include "vm/clock.h"
 
+#include <cpuid.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <time.h>
 
 static void probe(struct engine_probe *p)
 {
@@ -36,6 +37,7 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
 {
     struct interp *in = calloc(1, sizeof *in);
     struct x86_cpu *cpu = arch;
+    unsigned r1[4];
     int r;
 
     if (!in)
@@ -49,6 +51,9 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
         r = err_set(e, -errno, "interp: getrandom: %m");
         goto fail;
     }
+    in->host_rdrand = !in->vclock &&
+                      __get_cpuid(1, &r1[0], &r1[1], &r1[2], &r1[3]) &&
+                      (r1[2] & bit_RDRND);
     r = interp_vec_init();
     if (r) {
         err_set(e, r, "interp: the signal handlers of vector code: %d", -r);
@@ -89,7 +94,7 @@ static void vcpu_revoke(struct engine_vcpu *v, gpa_t gpa, bool all)
     (void)all;
     atomic_store(&in->attn, 1);
     while (atomic_load(&in->running) && atomic_load(&in->attn))
-        sched_yield();
+        nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
 }
 
 void interp_stats_get(const struct engine_vcpu *v, struct interp_stats *out)

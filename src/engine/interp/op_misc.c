@@ -9,8 +9,6 @@
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/msr.h"
 
-#include <sys/random.h>
-
 int op_cpuid(struct interp *in, const struct op *o)
 {
     struct x86_cpu *cpu = in->cpu;
@@ -107,13 +105,24 @@ int op_wrmsr(struct interp *in, const struct op *o)
 
 /* ---- random numbers ---- */
 
+/* The host's RDRAND; it may run dry for a moment. */
+static bool host_random(uint64_t *v)
+{
+    bool ok = false;
+
+    for (unsigned i = 0; i < 16 && !ok; i++)
+        asm volatile("rdrand %0" : "=r"(*v), "=@ccc"(ok));
+    return ok;
+}
+
 /* Virtual clock: a fixed sequence (SplitMix64; Steele, Lea, Flood, OOPSLA
- * 2014), so that runs repeat. Else the host kernel's. */
+ * 2014), so that runs repeat. Else the host CPU's, or, on one that has none,
+ * the same sequence from a seed of the host kernel's. */
 static uint64_t random_value(struct interp *in)
 {
     uint64_t z;
 
-    if (!in->vclock && getrandom(&z, sizeof z, GRND_NONBLOCK) == sizeof z)
+    if (in->host_rdrand && host_random(&z))
         return z;
     z = (in->rng += UINT64_C(0x9e3779b97f4a7c15));
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);

@@ -159,6 +159,7 @@ struct interp {
     size_t arena_used, arena_bytes;
     struct block *one; /* block_get_one's place */
     uint64_t rng; /* virtual clock's RDRAND */
+    bool host_rdrand;
     bool lin_stop; /* cpu->lin wrote the running block's page */
     struct interp_stats st;
 };

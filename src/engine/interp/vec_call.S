@@ -51,6 +51,9 @@
     movl %r9d, %eax
 .endm
 
+/* The host goes on with the guest's status flags beside its own control bits:
+ * nothing here looks at flags, and a LDMXCSR that changes them makes the next
+ * STMXCSR 30 to 50 ns slower (measured on Sapphire Rapids). */
 .macro mx_in
     stmxcsr HOST_MXCSR(%rdi)
     ldmxcsr MXCSR(%rdi)
@@ -58,6 +61,12 @@
 
 .macro mx_out
     stmxcsr MXCSR(%r8)
+    movl MXCSR(%r8), %ecx
+    movl HOST_MXCSR(%r8), %edx
+    andl $0x3f, %ecx
+    andl $~0x3f, %edx
+    orl %ecx, %edx
+    movl %edx, HOST_MXCSR(%r8)
     ldmxcsr HOST_MXCSR(%r8)
 .endm
 
@@ -153,26 +162,46 @@ func vec_call_avx256_mx
 endfunc vec_call_avx256_mx
 
 /* The host's x87 registers are empty here, as the ABI has them, and after. */
-func vec_call_mmx
+.macro mmx_in
     movq MM(0)(%rdi), %mm1
     movq MM(1)(%rdi), %mm3
     movaps LO(1)(%rdi), %xmm1
     movaps LO(3)(%rdi), %xmm3
-    mx_in
-    gprs_in
-    call *%rsi
-    gprs_out
-    mx_out
+.endm
+
+.macro mmx_out
     movaps %xmm1, LO(1)(%r8)
     movaps %xmm3, LO(3)(%r8)
     movq %mm1, MM(0)(%r8)
     movq %mm3, MM(1)(%r8)
     emms
+.endm
+
+func vec_call_mmx
+    mmx_in
+    gprs_in
+    call *%rsi
+    gprs_out
+    mmx_out
     ret
 endfunc vec_call_mmx
 
+func vec_call_mmx_mx
+    mmx_in
+    mx_in
+    gprs_in
+    call *%rsi
+    gprs_out
+    mx_out
+    mmx_out
+    ret
+endfunc vec_call_mmx_mx
+
 /* FXRSTOR loads the XMM registers from whatever lies in the image: all belong
- * to the callee in the ABI. FNINIT leaves x87 as a process starts with it. */
+ * to the callee in the ABI. After it the host's x87 registers are empty and its
+ * control word is the default; sticky flags stay, masked. FNINIT would do that
+ * too, 50 ns slower; EMMS and FLDCW need that no exception is pending. */
+#define FSW_ES 0x80
 func vec_call_x87
     stmxcsr FX_MXCSR(%rdi)
     fxrstor64 FX(%rdi)
@@ -183,8 +212,21 @@ func vec_call_x87
     call *%rsi
     gprs_out
     fxsave64 FX(%r8)
-    fninit
+    testb $FSW_ES, FX+2(%r8)
+    jnz 1f
+    emms
+    cmpw $0x37f, FX(%r8)
+    jne 2f
+    ret
+1:  fninit
+    ret
+2:  fldcw default_fcw(%rip)
     ret
 endfunc vec_call_x87
+
+    .section .rodata
+    .balign 2
+default_fcw:
+    .short 0x37f
 
     .section .note.GNU-stack, "", @progbits

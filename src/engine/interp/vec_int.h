@@ -96,6 +96,7 @@ int vec_call_avx128_mx(struct vec_frame *f, const void *stub);
 int vec_call_avx256(struct vec_frame *f, const void *stub);
 int vec_call_avx256_mx(struct vec_frame *f, const void *stub);
 int vec_call_mmx(struct vec_frame *f, const void *stub);
+int vec_call_mmx_mx(struct vec_frame *f, const void *stub);
 int vec_call_x87(struct vec_x87_frame *f, const void *stub);
 
 /* Guest registers in cpu->xsave. */

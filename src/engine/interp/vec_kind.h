@@ -46,6 +46,7 @@ enum vec_kind {
 #define VF_KEEP   0x400 /* x87 control: FIP, FDP, FOP are operands, not results */
 #define VF_NOWAIT 0x800 /* no check for pending x87 exceptions */
 #define VF_ALIGN  0x1000 /* memory aligned to its size, else #GP(0) */
+#define VF_MX     0x2000 /* MMX form that runs under the guest's MXCSR */
 
 /* struct vec_form.slot: the register file, and in the low bits the index */
 #define VS_VEC   0x00

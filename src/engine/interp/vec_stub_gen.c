@@ -212,6 +212,7 @@ static unsigned flags_of(const struct row *r)
     f |= r->fl_written ? VF_FLOUT : 0;
     f |= r->attr & XA_NOWAIT ? VF_NOWAIT : 0;
     f |= wants_align(r) ? VF_ALIGN : 0;
+    f |= r->attr & (XA_MXR | XA_MXW) ? VF_MX : 0;
     f |= (r->spec & XS_VEX) && (r->spec & XS_L1) ? VF_L256 : 0;
     for (unsigned i = 0; i < sizeof(keep_ops) / sizeof(keep_ops[0]); i++)
         if (strcmp(r->op, keep_ops[i]) == 0)

@@ -90,16 +90,19 @@ static int x87_run(struct x86_cpu *cpu, const struct x86_insn *insn,
 {
     unsigned held = 0;
 
-    x87_copy(x->fx, cpu->xsave.b);
+    if (vf->flags & VF_KEEP) {
+        x87_copy(x->fx, cpu->xsave.b);
+    } else {
+        /* whole words, so that FXRSTOR's loads find each in one store */
+        fx_put64(x->fx, fx_get64(cpu->xsave.b) & UINT64_C(0xffffffffffff));
+        fx_put64(x->fx + FX_FIP, MARK);
+        fx_put64(x->fx + FX_FDP, MARK);
+        memcpy(x->fx + FX_ST, cpu->xsave.b + FX_ST, FX_X87_BYTES - FX_ST);
+    }
     if (UNLIKELY(!(vf->flags & VF_NOWAIT) && x87_unmasked(x->fx))) {
         unsigned fsw = fx_get16(x->fx + FX_FSW);
         held = fsw & (FSW_FLAGS | FSW_SF);
         fx_put16(x->fx + FX_FSW, fsw & ~(held | FSW_ES | FSW_B));
-    }
-    if (!(vf->flags & VF_KEEP)) {
-        fx_put16(x->fx + FX_FOP, 0);
-        fx_put64(x->fx + FX_FIP, MARK);
-        fx_put64(x->fx + FX_FDP, MARK);
     }
     x->f.rflags = cpu->rflags;
     int signo = vec_call_x87(x, vec_stub(insn, vf));
@@ -344,7 +347,8 @@ int vec_mmx_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
     if (mmx_in(cpu, insn, vf, &f, &m))
         return X86_FAULT;
     f.mxcsr = fx_get32(cpu->xsave.b + FX_MXCSR);
-    int signo = vec_call_mmx(&f, vec_stub(insn, vf));
+    int signo = vf->flags & VF_MX ? vec_call_mmx_mx(&f, vec_stub(insn, vf))
+                                  : vec_call_mmx(&f, vec_stub(insn, vf));
     if (signo == 0 && m.write && vec_write(cpu, insn, m.lin, m.place, m.len))
         return X86_FAULT;
     fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);

@@ -39,6 +39,8 @@ struct engine_probe {
 struct engine_ops {
     const char *name;
     void (*probe)(struct engine_probe *p);
+    /* Once per process, before the jail: signal handlers, descriptors. */
+    int (*init)(struct err *e);
     /* @arch: keeps; a struct x86_cpu. Gives *out. */
     int (*vcpu_create)(struct vm *vm, void *arch, struct engine_vcpu **out,
                        struct err *e);

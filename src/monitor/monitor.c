@@ -207,15 +207,21 @@ static int load_kernel(struct monitor *m, struct err *e)
     return r;
 }
 
+/* What the engine needs of the process it must get before the jail. */
+static int choose_engine(struct monitor *m, struct err *e)
+{
+    m->engine = engine_find(m->conf.engine);
+    if (!m->engine)
+        return err_set(e, -EINVAL, "engine %s is not built into this doppel",
+                       m->conf.engine);
+    return m->engine->init ? m->engine->init(e) : 0;
+}
+
 static int build(struct monitor *m, struct err *e)
 {
     const struct monitor_conf *c = &m->conf;
     int r;
 
-    m->engine = engine_find(c->engine);
-    if (!m->engine)
-        return err_set(e, -EINVAL, "engine %s is not built into this doppel",
-                       c->engine);
     r = open_host(m, e);
     if (r)
         return r;
@@ -449,6 +455,7 @@ int monitor_main(int sock)
                       : m.conf.verbose == 1 ? LOG_INFO
                                             : LOG_WARN);
         r = read_images(&m, &e);
+        r = r ? r : choose_engine(&m, &e);
     }
     /* Before any thread and before any byte of the kernel's is looked at. */
     r = r ? r : enter_jail(&m, &e);

@@ -54,11 +54,6 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     in->host_rdrand = !in->vclock &&
                       __get_cpuid(1, &r1[0], &r1[1], &r1[2], &r1[3]) &&
                       (r1[2] & bit_RDRND);
-    r = interp_vec_init();
-    if (r) {
-        err_set(e, r, "interp: the signal handlers of vector code: %d", -r);
-        goto fail;
-    }
     if (block_init(in) || tlb_init(in)) {
         r = err_set(e, -ENOMEM, "interp: no memory for vCPU %u's caches",
                     cpu->index);
@@ -116,12 +111,36 @@ const char *interp_stats_name(unsigned i, const char **help)
     return names[i][0];
 }
 
+static int init(struct err *e)
+{
+    int r = interp_vec_init();
+
+    if (r)
+        err_set(e, r, "interp: the signal handlers of vector code: %d", -r);
+    return r;
+}
+
+static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
+                             uint64_t *value)
+{
+    struct interp_stats stats;
+    const char *help, *name = interp_stats_name(i, &help);
+
+    if (!name)
+        return NULL;
+    interp_stats_get(v, &stats);
+    memcpy(value, (const uint8_t *)&stats + i * sizeof *value, sizeof *value);
+    return name;
+}
+
 const struct engine_ops interp_engine = {
     .name = "interp",
+    .init = init,
     .probe = probe,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
     .vcpu_run = interp_run,
     .vcpu_flush = vcpu_flush,
     .vcpu_revoke = vcpu_revoke,
+    .vcpu_stat = vcpu_stat,
 };

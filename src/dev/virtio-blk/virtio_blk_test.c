@@ -567,7 +567,6 @@ static void load_step(struct load *l)
         if (!l->busy[i] && rnd(l, 2))
             load_submit(l, i);
     }
-    atomic_thread_fence(memory_order_seq_cst);
     if ((uint16_t)(q->avail_idx - dm_avail_event(q) - 1) <
         (uint16_t)(q->avail_idx - old))
         dm_kick(q);

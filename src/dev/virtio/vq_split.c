@@ -6,9 +6,9 @@
  *   avail       flags u16 | idx u16 | ring u16[size] | used_event u16
  *   used        flags u16 | idx u16 | {id u32, len u32}[size] | avail_event u16
  *
- * The driver writes idx after the entries that it covers; so idx is loaded
- * with acquire order, and used.idx is stored with release order. The two event
- * checks are store-then-load on both sides and need a full fence.
+ * The driver writes idx after the entries that it covers, and so do we: loads
+ * acquire, stores release. Both sides of the two event checks store one word
+ * and then load another: so all of them are sequentially consistent.
  *
  * Source: virtio 1.2, 2.7.
  */
@@ -50,7 +50,7 @@ static bool ring_load(struct vq *vq, uint64_t at, uint16_t *val)
 
     if (mem_get(mem, gpa(at), sizeof *val, MEM_READ, &iov, 1) != 1)
         return false;
-    *val = __atomic_load_n((uint16_t *)(void *)iov.hva, __ATOMIC_ACQUIRE);
+    *val = __atomic_load_n((uint16_t *)(void *)iov.hva, __ATOMIC_SEQ_CST);
     mem_put(mem, &iov, 1, false);
     return true;
 }
@@ -62,7 +62,7 @@ static bool ring_store(struct vq *vq, uint64_t at, uint16_t val)
 
     if (mem_get(mem, gpa(at), sizeof val, MEM_WRITE, &iov, 1) != 1)
         return false;
-    __atomic_store_n((uint16_t *)(void *)iov.hva, val, __ATOMIC_RELEASE);
+    __atomic_store_n((uint16_t *)(void *)iov.hva, val, __ATOMIC_SEQ_CST);
     mem_put(mem, &iov, 1, true);
     return true;
 }
@@ -207,7 +207,6 @@ static int waiting(struct vq *vq, uint16_t *n)
     if (idx == vq->avail_idx && virtio_has(vq->vd, VIRTIO_F_EVENT_IDX)) {
         if (!ring_store(vq, avail_event_at(vq), vq->avail_idx))
             return ring_gone(vq);
-        atomic_thread_fence(memory_order_seq_cst);
         if (!ring_load(vq, vq->driver + AVAIL_IDX, &idx))
             return ring_gone(vq);
     }
@@ -300,7 +299,6 @@ void vq_signal(struct vq *vq)
     if (!vq->enabled || vq->used_idx == old)
         return;
     vq->signalled = vq->used_idx;
-    atomic_thread_fence(memory_order_seq_cst);
     if (wants_signal(vq, old))
         virtio_queue_irq(vq->vd, vq->index);
 }

@@ -2,19 +2,18 @@
 /*
  * The 8254 interval timer; see i8254.h.
  *
- * Nothing counts: a channel remembers the tick at which its count was loaded
- * (`start`, in ticks of 1193182 Hz since power-on), and counter and output are
- * computed when somebody looks. While the gate is low, all modes but 1 and 5
- * stand still at `held_from`; modes 0 and 4 go on from there. Channel 0's
- * output drives IRQ 0: `edge` is the tick of its next rising edge, armed as a
- * timer. Edges that passed unseen are merged into one, as on a PC whose
- * interrupt is served late.
+ * Nothing counts: counters and outputs are computed when somebody looks
+ * (i8254_channel.h), in ticks of 1193182 Hz since power-on. Channel 0's output
+ * drives IRQ 0: `edge` is the tick of its next rising edge, armed as a timer.
+ * Edges that passed unseen are merged into one, as on a PC whose interrupt is
+ * served late.
  */
 #include "dev/i8254/i8254.h"
 
 #include "base/bits.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "dev/i8254/i8254_channel.h"
 #include "vm/bus8.h"
 #include "vm/vm.h"
 
@@ -36,37 +35,7 @@
 
 /* A periodic mode may not interrupt more often than this: edges merge. */
 #define MIN_PERIOD_NS (50 * NS_PER_US)
-#define NO_EDGE       UINT64_MAX
 #define TICK_MAX      (UINT64_MAX / 4) /* in saved state; sums don't wrap */
-
-enum access {
-    ACCESS_LATCH,
-    ACCESS_LSB,
-    ACCESS_MSB,
-    ACCESS_WORD
-};
-
-struct channel {
-    uint8_t mode;   /* 0-5 */
-    uint8_t access; /* enum access, never ACCESS_LATCH */
-    bool bcd;
-    bool gate;
-    bool loaded;     /* a count was written since the control word */
-    bool running;    /* modes 1, 5: triggered; others: loaded */
-    bool write_msb;  /* ACCESS_WORD: the next byte written is the high one */
-    bool read_msb;   /* ... read */
-    uint8_t lsb;     /* of a count whose high byte is still to come */
-    uint8_t latched; /* bytes of `latch` still to be read */
-    uint16_t latch;
-    bool status_latched;
-    uint8_t status;
-    uint16_t count;     /* the count register, as written */
-    uint32_t period;    /* what counts now, in ticks */
-    uint32_t next;      /* modes 2, 3: period after `switch_at`, 0 none */
-    uint64_t switch_at; /* tick at which `next` takes over */
-    uint64_t start;     /* tick at which `period` was loaded */
-    uint64_t held_from; /* gate low in modes 0, 4: tick when it fell */
-};
 
 struct i8254 {
     struct vm *vm;
@@ -77,7 +46,7 @@ struct i8254 {
     struct timer timer;
     struct log_limit misuse;
 
-    struct channel ch[3];
+    struct i8254_channel ch[3];
     uint8_t port_b; /* the writable bits */
     uint64_t edge;  /* tick of channel 0's next rising edge */
 };
@@ -97,124 +66,12 @@ static uint64_t tick_ns(uint64_t tick)
                       I8254_HZ);
 }
 
-static uint32_t count_range(const struct channel *c)
-{
-    return c->bcd ? 10000 : 0x10000;
-}
-
-/* A count register's value as a number of ticks; 0 is the largest. */
-static uint32_t count_ticks(const struct channel *c)
-{
-    uint32_t n = c->count;
-
-    if (c->bcd)
-        n = (n >> 12 & 15) * 1000 + (n >> 8 & 15) * 100 + (n >> 4 & 15) * 10 +
-            (n & 15);
-    n %= count_range(c);
-    return n ? n : count_range(c);
-}
-
-static uint16_t to_register(const struct channel *c, uint32_t n)
-{
-    n %= count_range(c);
-    if (c->bcd)
-        n = n / 1000 << 12 | n / 100 % 10 << 8 | n / 10 % 10 << 4 | n % 10;
-    return (uint16_t)n;
-}
-
-static bool is_periodic(const struct channel *c)
-{
-    return c->mode == 2 || c->mode == 3;
-}
-
-/* Ticks since the count was loaded; 0 while the loading tick is to come. */
-static uint64_t elapsed(const struct channel *c, uint64_t now)
-{
-    if (!c->gate && c->mode != 1 && c->mode != 5)
-        now = c->held_from;
-    return now > c->start ? now - c->start : 0;
-}
-
-/* Modes 2, 3: a count written while counting takes over at the end of the
- * period (the chip's mode 3: of the half period). */
-static void switch_period(struct channel *c, uint64_t now)
-{
-    if (!c->next || now < c->switch_at)
-        return;
-    c->start = c->switch_at;
-    c->period = c->next;
-    c->next = 0;
-}
-
-static bool output(const struct channel *c, uint64_t now)
-{
-    uint64_t t = elapsed(c, now);
-
-    if (!c->running)
-        return c->mode != 0;
-    switch (c->mode) {
-    case 0:
-    case 1:
-        return t >= c->period;
-    case 2:
-        return !c->gate || t % c->period != c->period - 1 || c->period == 1;
-    case 3:
-        return !c->gate || t % c->period < (c->period + 1) / 2;
-    default: /* 4, 5: low for the one tick at the end */
-        return t != c->period;
-    }
-}
-
-/* The counting element, as a guest reads it. */
-static uint16_t counter(const struct channel *c, uint64_t now)
-{
-    uint64_t t = elapsed(c, now);
-    uint32_t half = (c->period + 1) / 2;
-
-    if (!c->running)
-        return c->count;
-    if (is_periodic(c))
-        t %= c->period;
-    if (c->mode == 3) { /* counts down by two, twice per period */
-        if (t >= half)
-            t -= half;
-        return to_register(c, (c->period & ~1U) - 2 * (uint32_t)t);
-    }
-    /* One-shots go on below 0, modulo the range. */
-    t %= count_range(c);
-    return to_register(c, count_range(c) + c->period - (uint32_t)t);
-}
-
-/* The next tick after @now at which the output rises. */
-static uint64_t next_rise(const struct channel *c, uint64_t now)
-{
-    uint64_t t = elapsed(c, now), start = c->start, period = c->period;
-
-    if (!c->running || (!c->gate && c->mode != 1 && c->mode != 5))
-        return NO_EDGE;
-    switch (c->mode) {
-    case 0:
-    case 1:
-        return t < period ? start + period : NO_EDGE;
-    case 2:
-    case 3: /* each period's end, also that at which `next` takes over */
-        if (c->next && now >= c->switch_at) {
-            start = c->switch_at;
-            period = c->next;
-        }
-        return now < start ? start + period
-                           : start + ((now - start) / period + 1) * period;
-    default:
-        return t < period + 1 ? start + period + 1 : NO_EDGE;
-    }
-}
-
 /* ---- channel 0's interrupt ---- */
 
 static void arm_edge(struct i8254 *pit, uint64_t now)
 {
-    pit->edge = next_rise(&pit->ch[0], now);
-    if (pit->edge == NO_EDGE)
+    pit->edge = i8254_next_rise(&pit->ch[0], now);
+    if (pit->edge == I8254_NO_EDGE)
         timer_disarm(pit->vm->clock, &pit->timer);
     else
         timer_arm(pit->vm->clock, &pit->timer, tick_ns(pit->edge));
@@ -226,11 +83,11 @@ static void run_edges(struct i8254 *pit, uint64_t now)
 {
     uint64_t gap = (uint64_t)MIN_PERIOD_NS * I8254_HZ / NS_PER_S;
 
-    if (pit->edge == NO_EDGE || now < pit->edge)
+    if (pit->edge == I8254_NO_EDGE || now < pit->edge)
         return;
     irq_line_set(&pit->irq, false);
     irq_line_set(&pit->irq, true);
-    switch_period(&pit->ch[0], now);
+    i8254_switch_period(&pit->ch[0], now);
     arm_edge(pit, pit->ch[0].period < gap ? now + gap : now);
 }
 
@@ -250,41 +107,23 @@ static uint64_t sync_ticks(struct i8254 *pit)
 
     run_edges(pit, now);
     for (unsigned i = 0; i < 3; i++)
-        switch_period(&pit->ch[i], now);
+        i8254_switch_period(&pit->ch[i], now);
     return now;
 }
 
 /* Channel 0 was programmed: follow its output and find the next edge. */
-static void channel_changed(struct i8254 *pit, struct channel *c, uint64_t now)
+static void channel_changed(struct i8254 *pit, struct i8254_channel *c,
+                            uint64_t now)
 {
     if (c != &pit->ch[0])
         return;
-    irq_line_set(&pit->irq, output(c, now));
+    irq_line_set(&pit->irq, i8254_output(c, now));
     arm_edge(pit, now);
 }
 
 /* ---- programming ---- */
 
-static void load_count(struct channel *c, uint64_t now)
-{
-    uint32_t ticks = count_ticks(c);
-
-    if (is_periodic(c) && c->running && c->gate) {
-        uint64_t periods = elapsed(c, now) / c->period + (now >= c->start);
-
-        c->next = ticks;
-        c->switch_at = c->start + periods * c->period;
-    } else if (c->mode != 1 && c->mode != 5) {
-        c->period = ticks;
-        c->next = 0;
-        c->start = now + 1; /* loaded at the next tick */
-        c->held_from = now + 1;
-        c->running = true;
-    }
-    c->loaded = true;
-}
-
-static void write_count(struct i8254 *pit, struct channel *c, uint8_t val)
+static void write_count(struct i8254 *pit, struct i8254_channel *c, uint8_t val)
 {
     uint64_t now = sync_ticks(pit);
 
@@ -308,31 +147,8 @@ static void write_count(struct i8254 *pit, struct channel *c, uint8_t val)
         c->count = (uint16_t)(val << 8 | c->lsb);
         break;
     }
-    load_count(c, now);
+    i8254_load_count(c, now);
     channel_changed(pit, c, now);
-}
-
-static void latch_count(struct channel *c, uint64_t now)
-{
-    if (c->latched) /* a second latch before the read is ignored */
-        return;
-    c->latch = counter(c, now);
-    c->latched = c->access == ACCESS_WORD ? 2 : 1;
-    if (c->access == ACCESS_WORD && c->read_msb)
-        c->latched = 1;
-}
-
-/* Status: 7 output | 6 null count | 5..4 access | 3..1 mode | 0 BCD */
-static void latch_status(struct channel *c, uint64_t now)
-{
-    bool null_count = !c->loaded || (c->running && now < c->start) || c->next;
-
-    if (c->status_latched)
-        return;
-    c->status =
-        (uint8_t)((output(c, now) ? 0x80 : 0) | (null_count ? 0x40 : 0) |
-                  c->access << 4 | c->mode << 1 | (c->bcd ? 1 : 0));
-    c->status_latched = true;
 }
 
 /* Read-back: 5 = no count latch, 4 = no status latch, 3..1 channels */
@@ -342,9 +158,9 @@ static void read_back(struct i8254 *pit, uint8_t val, uint64_t now)
         if (!(val & BIT(1 + i)))
             continue;
         if (!(val & 0x20))
-            latch_count(&pit->ch[i], now);
+            i8254_latch_count(&pit->ch[i], now);
         if (!(val & 0x10))
-            latch_status(&pit->ch[i], now);
+            i8254_latch_status(&pit->ch[i], now);
     }
 }
 
@@ -353,7 +169,7 @@ static void write_control(struct i8254 *pit, uint8_t val)
 {
     uint64_t now = sync_ticks(pit);
     unsigned mode = val >> 1 & 7;
-    struct channel *c;
+    struct i8254_channel *c;
 
     if (val >> 6 == 3) {
         read_back(pit, val, now);
@@ -361,10 +177,10 @@ static void write_control(struct i8254 *pit, uint8_t val)
     }
     c = &pit->ch[val >> 6];
     if ((val >> 4 & 3) == ACCESS_LATCH) {
-        latch_count(c, now);
+        i8254_latch_count(c, now);
         return;
     }
-    *c = (struct channel){
+    *c = (struct i8254_channel){
         .mode = (uint8_t)(mode > 5 ? mode - 4 : mode),
         .access = val >> 4 & 3,
         .bcd = val & 1,
@@ -374,7 +190,7 @@ static void write_control(struct i8254 *pit, uint8_t val)
     channel_changed(pit, c, now);
 }
 
-static uint8_t read_count(struct i8254 *pit, struct channel *c)
+static uint8_t read_count(struct i8254 *pit, struct i8254_channel *c)
 {
     uint64_t now = sync_ticks(pit);
     uint16_t val;
@@ -384,7 +200,7 @@ static uint8_t read_count(struct i8254 *pit, struct channel *c)
         c->status_latched = false;
         return c->status;
     }
-    val = c->latched ? c->latch : counter(c, now);
+    val = c->latched ? c->latch : i8254_counter(c, now);
     msb = c->access == ACCESS_MSB;
     if (c->access == ACCESS_WORD) {
         msb = c->read_msb;
@@ -393,25 +209,6 @@ static uint8_t read_count(struct i8254 *pit, struct channel *c)
     if (c->latched)
         c->latched--;
     return (uint8_t)(msb ? val >> 8 : val);
-}
-
-/* The gate input; only channel 2's can be moved on a PC (port 61h). */
-static void set_gate(struct channel *c, bool gate, uint64_t now)
-{
-    if (gate == c->gate)
-        return;
-    if (!gate) {
-        c->held_from = now > c->start ? now : c->start;
-    } else if (c->mode == 0 || c->mode == 4) { /* level: go on */
-        if (c->running && now > c->held_from)
-            c->start += now - c->held_from;
-    } else if (c->loaded) { /* edge: (re)load and start */
-        c->period = count_ticks(c);
-        c->next = 0;
-        c->start = now + 1;
-        c->running = true;
-    }
-    c->gate = gate;
 }
 
 /* ---- ports ---- */
@@ -456,7 +253,7 @@ static uint64_t port_b_read(void *dev, uint64_t off, unsigned size)
     (void)off, (void)size;
     return pit->port_b |
            (clock_now_ns(pit->vm->clock) / REFRESH_NS & 1 ? PB_REFRESH : 0U) |
-           (output(&pit->ch[2], now) ? PB_OUT2 : 0U);
+           (i8254_output(&pit->ch[2], now) ? PB_OUT2 : 0U);
 }
 
 static void port_b_write(void *dev, uint64_t off, uint64_t val, unsigned size)
@@ -466,7 +263,7 @@ static void port_b_write(void *dev, uint64_t off, uint64_t val, unsigned size)
 
     (void)off, (void)size;
     pit->port_b = val & PB_WRITABLE;
-    set_gate(&pit->ch[2], val & PB_GATE2, now);
+    i8254_set_gate(&pit->ch[2], val & PB_GATE2, now);
 }
 
 static const struct bus_ops pit_ops = {.read = pit_read, .write = pit_write};
@@ -483,7 +280,7 @@ static int i8254_post_load(void *obj, uint32_t version, struct err *e)
 
     (void)version;
     for (unsigned i = 0; i < 3; i++) {
-        const struct channel *c = &pit->ch[i];
+        const struct i8254_channel *c = &pit->ch[i];
 
         if (c->mode > 5 || c->access > ACCESS_WORD || c->latched > 2 ||
             c->period > 0x10000 || c->next > 0x10000 ||
@@ -493,39 +290,19 @@ static int i8254_post_load(void *obj, uint32_t version, struct err *e)
             return err_set(e, -EINVAL, "i8254: channel %u: impossible state",
                            i);
     }
-    if (pit->edge != NO_EDGE && pit->edge > TICK_MAX)
+    if (pit->edge != I8254_NO_EDGE && pit->edge > TICK_MAX)
         return err_set(e, -EINVAL, "i8254: edge out of range");
     if (pit->port_b & ~PB_WRITABLE)
         return err_set(e, -EINVAL, "i8254: port 0x61 is 0x%x", pit->port_b);
-    if (pit->edge == NO_EDGE)
+    if (pit->edge == I8254_NO_EDGE)
         timer_disarm(pit->vm->clock, &pit->timer);
     else
         timer_arm(pit->vm->clock, &pit->timer, tick_ns(pit->edge));
     return 0;
 }
 
-static const struct state_field channel_fields[] = {
-    SF_U8(channel, mode),        SF_U8(channel, access),
-    SF_BOOL(channel, bcd),       SF_BOOL(channel, gate),
-    SF_BOOL(channel, loaded),    SF_BOOL(channel, running),
-    SF_BOOL(channel, write_msb), SF_BOOL(channel, read_msb),
-    SF_U8(channel, lsb),         SF_U8(channel, latched),
-    SF_U16(channel, latch),      SF_BOOL(channel, status_latched),
-    SF_U8(channel, status),      SF_U16(channel, count),
-    SF_U32(channel, period),     SF_U32(channel, next),
-    SF_U64(channel, switch_at),  SF_U64(channel, start),
-    SF_U64(channel, held_from),  SF_END,
-};
-
-static const struct state_desc channel_desc = {
-    .name = "i8254-channel",
-    .version = 1,
-    .min_version = 1,
-    .fields = channel_fields,
-};
-
 static const struct state_field i8254_fields[] = {
-    SF_STRUCT(i8254, ch, 3, channel_desc),
+    SF_STRUCT(i8254, ch, 3, i8254_channel_desc),
     SF_U8(i8254, port_b),
     SF_U64(i8254, edge),
     SF_END,
@@ -606,9 +383,10 @@ void i8254_reset(struct i8254 *pit)
 {
     pthread_mutex_lock(&pit->lock);
     for (unsigned i = 0; i < 3; i++)
-        pit->ch[i] = (struct channel){.gate = i != 2}; /* 2: by port 61h */
+        pit->ch[i] =
+            (struct i8254_channel){.gate = i != 2}; /* 2: by port 61h */
     pit->port_b = 0;
-    pit->edge = NO_EDGE;
+    pit->edge = I8254_NO_EDGE;
     timer_disarm(pit->vm->clock, &pit->timer);
     irq_line_set(&pit->irq, false);
     pthread_mutex_unlock(&pit->lock);

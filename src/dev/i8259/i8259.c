@@ -188,11 +188,11 @@ static void chip_ocw2(struct chip *c, uint8_t val)
         if (val & 0x80)
             c->lowest = (uint8_t)pin;
         break;
-    case 7: /* specific EOI with rotation */
-        c->lowest = (uint8_t)pin;
-        /* fall through */
     case 3: /* specific EOI */
+    case 7: /* ... with rotation */
         c->isr &= (uint8_t)~BIT(pin);
+        if (val & 0x80)
+            c->lowest = (uint8_t)pin;
         break;
     case 6: /* set priority */
         c->lowest = (uint8_t)pin;

@@ -51,6 +51,7 @@ static uint64_t mmio_ld(struct interp *in, gpa_t a, unsigned size)
 
 static void mmio_st(struct interp *in, gpa_t a, unsigned size, uint64_t v)
 {
+    v &= size_mask(size);
     interp_leave(in);
     if (a.v & (size - 1))
         x86_phys_write(in->cpu, a, &v, size);

@@ -240,8 +240,10 @@ bool block_fresh(const struct block *b);
 void op_select(struct interp *in, const struct x86_insn *insn, struct op *o);
 /** op_generic() - the handler of a mnemonic that takes any operand shape */
 op_fn op_generic(const struct x86_insn *insn);
-/** op_fast() - a handler for a frequent shape, or NULL */
-op_fn op_fast(const struct x86_insn *insn, const struct op *o);
+/** op_fast() - a handler for a frequent shape; sets @o's registers and size.
+ * Return: NULL when there is none: @o's size then is as it was needed by
+ * op_generic's. */
+op_fn op_fast(const struct x86_insn *insn, struct op *o, bool mode64);
 
 /* ---- run.c ---- */
 

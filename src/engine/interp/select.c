@@ -218,7 +218,9 @@ void op_select(struct interp *in, const struct x86_insn *insn, struct op *o)
     o->fn = info->attr & GATED ? op_gated : op_generic(insn);
     if (o->fn == op_gated || o->cc == OP_ALT)
         return;
-    fast = op_fast(insn, o);
+    fast = op_fast(insn, o, in->mode64);
     if (fast)
         o->fn = fast;
+    else
+        o->size = insn->opsize;
 }

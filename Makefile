@@ -39,7 +39,7 @@ CFLAGS_COMMON += -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-f
 endif
 CFLAGS  += $(CFLAGS_COMMON) $(CFLAGS_$(MODE))
 LDFLAGS += -pthread -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(MODE))
-LDLIBS  += -llz4 -lz
+LDLIBS  += -llz4 -lz -llzma
 
 # Extra rules and flags of single folders; each may add to GEN_H, LIB_OBJ and
 # CFLAGS_<file>. Included first so that generated headers are known.

@@ -8,7 +8,7 @@ set -eu
 # Each set is a function of package names; one reason a line.
 set_build() {
     echo gcc libc6-dev make      # the build itself
-    echo liblz4-dev zlib1g-dev   # kernel payloads
+    echo liblz4-dev zlib1g-dev liblzma-dev # kernel payloads
 }
 set_run() {
     set_build

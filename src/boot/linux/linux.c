@@ -141,6 +141,8 @@ static const char *payload_words(enum unpack_kind kind)
         return "Linux bzImage, lz4 payload";
     case UNPACK_GZIP:
         return "Linux bzImage, gzip payload";
+    case UNPACK_XZ:
+        return "Linux bzImage, xz payload";
     default:
         return "Linux bzImage, uncompressed payload";
     }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <lz4.h>
+#include <lzma.h>
 #include <stdlib.h>
 #include <zlib.h>
 
@@ -75,6 +76,24 @@ static uint8_t *pack_gzip(const uint8_t *in, size_t n, size_t *len)
     return out;
 }
 
+/* As Linux's build has it: x86 filter, LZMA2, CRC32, the size behind. */
+static uint8_t *pack_xz(const uint8_t *in, size_t n, size_t *len)
+{
+    uint8_t *out = malloc(2 * n + 4096);
+    lzma_options_lzma opt;
+    CHECK(!lzma_lzma_preset(&opt, 1));
+    lzma_filter f[] = {{LZMA_FILTER_X86, NULL},
+                       {LZMA_FILTER_LZMA2, &opt},
+                       {LZMA_VLI_UNKNOWN, NULL}};
+    *len = 0;
+    CHECK_EQ(lzma_stream_buffer_encode(f, LZMA_CHECK_CRC32, NULL, in, n, out,
+                                       len, 2 * n),
+             LZMA_OK);
+    bytes_put32(out + *len, (uint32_t)n);
+    *len += 4;
+    return out;
+}
+
 static void setup(struct boot *b, uint64_t mib, uint8_t *kernel, size_t len)
 {
     *b = (struct boot){.mem = ti_mem(mib), .kernel = kernel};
@@ -89,8 +108,9 @@ static void setup_payload(struct boot *b, uint64_t mib, char kind)
     static uint8_t elf[TI_ELF_BYTES];
     size_t n, len;
     ti_elf64(elf);
-    uint8_t *payload = kind == 'l' ? pack_lz4(elf, sizeof elf, 0x1100, &n)
-                                   : pack_gzip(elf, sizeof elf, &n);
+    uint8_t *payload = kind == 'l'   ? pack_lz4(elf, sizeof elf, 0x1100, &n)
+                       : kind == 'x' ? pack_xz(elf, sizeof elf, &n)
+                                     : pack_gzip(elf, sizeof elf, &n);
     uint8_t *bz = ti_bzimage(payload, n, &len);
     free(payload);
     setup(b, mib, bz, len);
@@ -119,7 +139,7 @@ static void check_elf_there(struct boot *b)
 
 TEST(payloads)
 {
-    for (const char *k = "lg"; *k != '\0'; k++) {
+    for (const char *k = "lgx"; *k != '\0'; k++) {
         struct boot b;
         setup_payload(&b, 32, *k);
         CHECK_EQ(load(&b), 0);
@@ -318,7 +338,7 @@ TEST(headers_that_lie)
 
 TEST(truncated_kernel)
 {
-    for (const char *k = "lg"; *k != '\0'; k++) {
+    for (const char *k = "lgx"; *k != '\0'; k++) {
         struct boot b;
         setup_payload(&b, 32, *k);
         size_t len = b.conf.kernel.len;
@@ -333,7 +353,7 @@ TEST(truncated_kernel)
 
 TEST(payload_lies_about_its_size)
 {
-    for (const char *k = "lg"; *k != '\0'; k++) {
+    for (const char *k = "lgx"; *k != '\0'; k++) {
         struct boot b;
         setup_payload(&b, 32, *k);
         uint8_t *tail = b.kernel + TI_SETUP_BYTES + TI_PAYLOAD_OFF +
@@ -348,7 +368,7 @@ TEST(payload_lies_about_its_size)
 
 TEST(damaged_payload)
 {
-    for (const char *k = "lg"; *k != '\0'; k++) {
+    for (const char *k = "lgx"; *k != '\0'; k++) {
         struct boot b;
         setup_payload(&b, 32, *k);
         uint8_t *p = b.kernel + TI_SETUP_BYTES + TI_PAYLOAD_OFF;

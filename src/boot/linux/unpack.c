@@ -3,12 +3,14 @@
  * LZ4's legacy frame is the magic 0x184c2102, then blocks of a 32-bit length
  * and that many bytes, each unpacking to at most 8 MiB on its own (lz4
  * lz4_Frame_format.md, "Legacy frame"); Linux appends the unpacked size in 4
- * bytes (scripts/Makefile.lib size_append). gzip carries it itself (RFC 1952).
+ * bytes (scripts/Makefile.lib size_append), as it does behind an xz stream
+ * (x86 filter, LZMA2). gzip carries it itself (RFC 1952).
  */
 #include "boot/linux/unpack.h"
 
 #include <errno.h>
 #include <lz4.h>
+#include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -18,8 +20,9 @@
 
 #define LZ4_MAGIC       0x184c2102U
 #define LZ4_BLOCK_BYTES (8 * MIB)
-#define LZ4_TAIL_BYTES  4U
-#define GZIP_OUT_BYTES  (1 * MIB)
+#define SIZE_BYTES      4U          /* the size behind lz4 and xz */
+#define OUT_BYTES       (1 * MIB)   /* at a time, of gzip and xz */
+#define XZ_MEM_BYTES    (128 * MIB) /* dictionaries are 32 MiB in Linux */
 
 static const struct {
     enum unpack_kind kind;
@@ -56,14 +59,15 @@ const char *unpack_name(enum unpack_kind kind)
 
 bool unpack_supported(enum unpack_kind kind)
 {
-    return kind == UNPACK_LZ4 || kind == UNPACK_GZIP || kind == UNPACK_ELF;
+    return kind == UNPACK_LZ4 || kind == UNPACK_GZIP || kind == UNPACK_XZ ||
+           kind == UNPACK_ELF;
 }
 
 uint64_t unpack_size(enum unpack_kind kind, const uint8_t *data, size_t len)
 {
-    if (kind == UNPACK_ELF || len < LZ4_TAIL_BYTES)
+    if (kind == UNPACK_ELF || len < SIZE_BYTES)
         return len;
-    return bytes_get32(data + len - LZ4_TAIL_BYTES);
+    return bytes_get32(data + len - SIZE_BYTES);
 }
 
 static int damaged(struct err *e, const char *name, const char *what)
@@ -99,9 +103,9 @@ static int unpack_lz4(const uint8_t *data, size_t len, struct out *o,
     AUTO_FREE uint8_t *block = malloc(LZ4_BLOCK_BYTES);
     if (!block)
         return err_set(e, -ENOMEM, "%s: no memory to unpack it", o->name);
-    if (len < 4 + LZ4_TAIL_BYTES)
+    if (len < 4 + SIZE_BYTES)
         return damaged(e, o->name, "lz4 payload is truncated");
-    size_t pos = 4, end = len - LZ4_TAIL_BYTES;
+    size_t pos = 4, end = len - SIZE_BYTES;
     while (pos < end) {
         if (end - pos < 4)
             return damaged(e, o->name, "lz4 payload is truncated");
@@ -128,14 +132,14 @@ static int inflate_all(z_stream *z, uint8_t *buf, struct out *o, struct err *e)
     int zrc = Z_OK;
     while (zrc != Z_STREAM_END) {
         z->next_out = buf;
-        z->avail_out = (uInt)GZIP_OUT_BYTES;
+        z->avail_out = (uInt)OUT_BYTES;
         while (z->avail_out > 0 && zrc == Z_OK)
             zrc = inflate(z, Z_NO_FLUSH);
         if (zrc == Z_BUF_ERROR)
             return damaged(e, o->name, "gzip payload is truncated");
         if (zrc != Z_OK && zrc != Z_STREAM_END)
             return damaged(e, o->name, "gzip payload is damaged");
-        int rc = out_put(o, buf, GZIP_OUT_BYTES - z->avail_out, e);
+        int rc = out_put(o, buf, OUT_BYTES - z->avail_out, e);
         if (rc < 0)
             return rc;
     }
@@ -146,11 +150,46 @@ static int unpack_gzip(const uint8_t *data, size_t len, struct out *o,
                        struct err *e)
 {
     z_stream z = {.next_in = (Bytef *)(uintptr_t)data, .avail_in = (uInt)len};
-    AUTO_FREE uint8_t *buf = malloc(GZIP_OUT_BYTES);
+    AUTO_FREE uint8_t *buf = malloc(OUT_BYTES);
     if (!buf || inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) /* 16: gzip header */
         return err_set(e, -ENOMEM, "%s: no memory to unpack it", o->name);
     int rc = inflate_all(&z, buf, o, e);
     inflateEnd(&z);
+    return rc;
+}
+
+static int xz_all(lzma_stream *z, uint8_t *buf, struct out *o, struct err *e)
+{
+    lzma_ret zrc = LZMA_OK;
+    while (zrc != LZMA_STREAM_END) {
+        z->next_out = buf;
+        z->avail_out = OUT_BYTES;
+        while (z->avail_out > 0 && zrc == LZMA_OK)
+            zrc = lzma_code(z, LZMA_RUN);
+        if (zrc == LZMA_BUF_ERROR)
+            return damaged(e, o->name, "xz payload is truncated");
+        if (zrc == LZMA_MEMLIMIT_ERROR || zrc == LZMA_MEM_ERROR)
+            return err_set(e, -ENOMEM, "%s: no memory to unpack it", o->name);
+        if (zrc != LZMA_OK && zrc != LZMA_STREAM_END)
+            return damaged(e, o->name, "xz payload is damaged");
+        int rc = out_put(o, buf, OUT_BYTES - z->avail_out, e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int unpack_xz(const uint8_t *data, size_t len, struct out *o,
+                     struct err *e)
+{
+    lzma_stream z = LZMA_STREAM_INIT;
+    AUTO_FREE uint8_t *buf = malloc(OUT_BYTES);
+    if (!buf || lzma_stream_decoder(&z, XZ_MEM_BYTES, 0) != LZMA_OK)
+        return err_set(e, -ENOMEM, "%s: no memory to unpack it", o->name);
+    z.next_in = data;
+    z.avail_in = len - SIZE_BYTES;
+    int rc = xz_all(&z, buf, o, e);
+    lzma_end(&z);
     return rc;
 }
 
@@ -163,6 +202,8 @@ int unpack(enum unpack_kind kind, const uint8_t *data, size_t len,
         return unpack_lz4(data, len, &o, e);
     if (kind == UNPACK_GZIP)
         return unpack_gzip(data, len, &o, e);
+    if (kind == UNPACK_XZ && len > SIZE_BYTES)
+        return unpack_xz(data, len, &o, e);
     if (kind == UNPACK_ELF)
         return out_put(&o, data, len, e);
     return err_set(e, -ENOEXEC, "%s: a %s payload cannot be unpacked here",

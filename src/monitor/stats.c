@@ -2,12 +2,13 @@
 /* --stats; see stats.h. */
 #include "monitor/stats.h"
 
+#include "base/log.h"
+
 #include <inttypes.h>
-#include <stdio.h>
 
 static void line(const char *name, uint64_t value)
 {
-    dprintf(2, "doppel: stats: %s %" PRIu64 "\n", name, value);
+    log_line(LOG_ERR, "stats", "%s %" PRIu64, name, value);
 }
 
 /* All state that the descriptors know, and RAM. */
@@ -17,10 +18,10 @@ static void print_hash(struct pc *pc)
     struct err e;
 
     if (state_list_save(pc_vm(pc)->state, &b, &e))
-        dprintf(2, "doppel: stats: no state hash: %s\n", e.text);
+        log_err("stats", "no state hash: %s", e.text);
     else
-        dprintf(2, "doppel: stats: state_hash 0x%016" PRIx64 "\n",
-                state_hash(&b) ^ mem_hash(pc_vm(pc)->mem));
+        log_line(LOG_ERR, "stats", "state_hash 0x%016" PRIx64,
+                 state_hash(&b) ^ mem_hash(pc_vm(pc)->mem));
     state_buf_fini(&b);
 }
 
@@ -36,7 +37,6 @@ void stats_print(struct pc *pc, const struct vcpus *vcpus, uint64_t thaws)
     uint64_t sum;
 
     line("guest_ns", clock_now_ns(vm->clock));
-    line("insns", vcpus_insns(vcpus));
     line("engine_exits", vcpus_exits(vcpus));
     for (unsigned i = 0; i < INPUT_KIND_COUNT; i++)
         line(kind[i], atomic_load(&vm->gate.count[i]));

@@ -16,7 +16,6 @@ struct vcpu_thread {
     struct engine_vcpu *ev;
     pthread_t thread;
     bool started;
-    uint64_t insns;
     uint64_t exits;
 };
 
@@ -47,7 +46,6 @@ static void *vcpu_main(void *arg)
     prctl(PR_SET_TIMERSLACK, 1);
     for (;;) {
         t->all->engine->vcpu_run(t->ev, 0, &exit);
-        t->insns += exit.insns;
         t->exits++;
         switch (exit.reason) {
         case EXIT_PARK:
@@ -134,15 +132,6 @@ void vcpus_stop(struct vcpus *v)
             pthread_join(v->vcpu[i].thread, NULL);
         v->vcpu[i].started = false;
     }
-}
-
-uint64_t vcpus_insns(const struct vcpus *v)
-{
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < v->n; i++)
-        sum += v->vcpu[i].insns;
-    return sum;
 }
 
 uint64_t vcpus_exits(const struct vcpus *v)

@@ -31,9 +31,6 @@ void vcpus_kick_out(struct vcpus *v);
  */
 void vcpus_stop(struct vcpus *v);
 
-/** vcpus_insns() - instructions retired so far, all vCPUs; stopped */
-uint64_t vcpus_insns(const struct vcpus *v);
-
 /** vcpus_exits() - returns from the engine so far, all vCPUs; stopped */
 uint64_t vcpus_exits(const struct vcpus *v);
 

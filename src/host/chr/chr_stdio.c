@@ -122,6 +122,11 @@ static void wake_clear(int fd)
 /* The byte after a Ctrl-A. Return: how many bytes it makes, in @out. */
 static size_t escape(struct chr_stdio *c, uint8_t byte, uint8_t out[2])
 {
+    /* No stdio: it asks about the descriptor, which the jail forbids. */
+    static const char help[] = "\r\nCtrl-A x  quit\r\n"
+                               "Ctrl-A a  send Ctrl-A\r\n"
+                               "Ctrl-A h  this help\r\n";
+
     switch (byte) {
     case 'x':
         if (c->conf.quit)
@@ -129,9 +134,7 @@ static size_t escape(struct chr_stdio *c, uint8_t byte, uint8_t out[2])
         return 0;
     case 'h':
     case '?':
-        dprintf(STDERR_FILENO, "\r\nCtrl-A x  quit\r\n"
-                               "Ctrl-A a  send Ctrl-A\r\n"
-                               "Ctrl-A h  this help\r\n");
+        (void)!write(STDERR_FILENO, help, sizeof help - 1);
         return 0;
     case 'a':
     case PREFIX:

@@ -52,7 +52,8 @@ static inline int ramdisk_run(struct ramdisk *d, const struct block_req *req)
 {
     if (d->fail)
         return d->fail;
-    if (req->off_bytes > d->size || req->len_bytes > d->size - req->off_bytes)
+    if (req->off_bytes > d->size || req->len_bytes > d->size - req->off_bytes ||
+        req->off_bytes % 512 || req->len_bytes % 512)
         abort(); /* the device must not let that through */
     switch (req->op) {
     case BLOCK_READ:

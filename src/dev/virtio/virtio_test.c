@@ -12,6 +12,7 @@
 #define RAM    (4 * MIB)
 #define RINGS  0x10000U
 #define BUF    0x100000U
+#define TABLE  0x180000U
 #define QSIZE  8
 #define EVENT  VIRTIO_F_EVENT_IDX
 #define INDIR  VIRTIO_F_INDIRECT_DESC
@@ -448,28 +449,39 @@ static void m_index_jump(struct dm_queue *q)
     dm_put16(q, q->avail + 2, (uint16_t)(q->avail_idx + QSIZE + 1));
 }
 
+/* A table that is right by itself, so that only what is wrong counts. */
+static void good_table(struct dm_queue *q)
+{
+    for (unsigned i = 0; i <= QSIZE; i++)
+        dm_desc_at(q, TABLE, i, BUF, 4, 0, 0);
+}
+
 static void m_nested(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 16, DM_INDIRECT, 0);
-    dm_desc_at(q, BUF, 0, BUF, 16, DM_INDIRECT, 0);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 16, DM_INDIRECT, 0);
+    dm_desc_at(q, TABLE, 0, TABLE + 16, 16, DM_INDIRECT, 0);
     dm_offer(q, 0);
 }
 
 static void m_table_size(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 17, DM_INDIRECT, 0);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 17, DM_INDIRECT, 0);
     dm_offer(q, 0);
 }
 
 static void m_table_empty(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 0, DM_INDIRECT, 0);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 0, DM_INDIRECT, 0);
     dm_offer(q, 0);
 }
 
 static void m_table_large(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 16 * (QSIZE + 1), DM_INDIRECT, 0);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 16 * (QSIZE + 1), DM_INDIRECT, 0);
     dm_offer(q, 0);
 }
 
@@ -481,21 +493,35 @@ static void m_table_bad(struct dm_queue *q)
 
 static void m_table_and_next(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 16, DM_INDIRECT | DM_NEXT, 1);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 16, DM_INDIRECT | DM_NEXT, 1);
+    dm_desc(q, 1, BUF, 4, 0, 0);
     dm_offer(q, 0);
 }
 
 static void m_table_index(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 32, DM_INDIRECT, 0);
-    dm_desc_at(q, BUF, 0, BUF, 4, DM_NEXT, 2);
+    good_table(q);
+    dm_desc(q, 0, TABLE, 32, DM_INDIRECT, 0);
+    dm_desc_at(q, TABLE, 0, BUF, 4, DM_NEXT, 2);
     dm_offer(q, 0);
 }
 
 static void m_table_loop(struct dm_queue *q)
 {
-    dm_desc(q, 0, BUF, 16, DM_INDIRECT, 0);
-    dm_desc_at(q, BUF, 0, BUF, 4, DM_NEXT, 0);
+    dm_desc(q, 0, TABLE, 16, DM_INDIRECT, 0);
+    dm_desc_at(q, TABLE, 0, BUF, 4, DM_NEXT, 0);
+    dm_offer(q, 0);
+}
+
+/* One descriptor more than the queue has; none comes twice. */
+static void m_too_long(struct dm_queue *q)
+{
+    for (unsigned i = 0; i < QSIZE; i++)
+        dm_desc_at(q, TABLE, i, BUF, 4, DM_NEXT, (uint16_t)(i + 1));
+    dm_desc_at(q, TABLE, QSIZE - 1, BUF, 4, 0, 0);
+    dm_desc(q, 0, BUF, 4, DM_NEXT, 1);
+    dm_desc(q, 1, TABLE, 16 * QSIZE, DM_INDIRECT, 0);
     dm_offer(q, 0);
 }
 
@@ -561,6 +587,7 @@ static const struct {
     {"table and next", m_table_and_next},
     {"next beyond the table", m_table_index},
     {"loop in a table", m_table_loop},
+    {"chain longer than the queue", m_too_long},
     {"DRIVER_OK before FEATURES_OK", m_driver_ok_early},
     {"descriptors out of RAM", m_desc_place},
     {"available ring out of RAM", m_avail_place},
@@ -599,7 +626,9 @@ TEST(misuse_needs_reset)
     CHECK(dm_start(q, 0, QSIZE, RINGS));
     CHECK_EQ(dm_status(q), 0x0f);
     CHECK(echo_works(t, 0));
-    m_nested(q); /* tables were not negotiated */
+    good_table(q);
+    dm_desc(q, 0, TABLE, 16, DM_INDIRECT, 0); /* not negotiated */
+    dm_offer(q, 0);
     dm_kick(q);
     CHECK(dm_status(q) & VIRTIO_S_NEEDS_RESET);
     echo_free(t);

@@ -233,8 +233,6 @@ int vq_pop(struct vq *vq, struct vq_chain *out)
                        2U * (vq->avail_idx & (vq->size - 1U)),
                    &head))
         return ring_gone(vq);
-    if (head >= vq->size)
-        return bad_chain(vq, "head out of range", head);
     out->id = head;
     out->nread = out->nwrite = 0;
     out->read_bytes = out->write_bytes = 0;

@@ -111,9 +111,8 @@ int interp_vec_gate(struct x86_cpu *cpu, const struct x86_insn *insn)
     case VK_X87_ENV:
     case VK_FXSAVE:
     case VK_FXRSTOR:
-        return cpu->cr0 & (X86_CR0_EM | X86_CR0_TS)
-                   ? x86_raise(cpu, X86_VEC_NM)
-                   : 0;
+        return cpu->cr0 & (X86_CR0_EM | X86_CR0_TS) ? x86_raise(cpu, X86_VEC_NM)
+                                                    : 0;
     default:
         return fi->spec & XS_VEX ? gate_avx(cpu) : gate_sse(cpu, true);
     }
@@ -223,6 +222,7 @@ static inline void opnds_out(struct x86_cpu *cpu, const struct x86_insn *insn,
         if (o->kind == X86_OPND_YMM) {
             memcpy(vec_xmm(cpu, o->reg), &f->lo[at], 16);
             memcpy(vec_ymmh(cpu, o->reg), &f->hi[at], 16);
+            vec_avx_used(cpu);
         } else if (o->kind == X86_OPND_XMM) {
             xmm_out(cpu, vex, o->reg, &f->lo[at]);
         } else if (o->kind == X86_OPND_GPR) {

@@ -6,9 +6,10 @@
  * gathers, FXSAVE and XSAVE and kin) is C. No code is made at run time.
  *
  * Contract on struct x86_cpu: xsave.b is the standard layout and always holds
- * the values themselves in the legacy and AVX areas, whatever the header says;
- * this code neither reads nor writes the header. FIP and FDP are 64 bits wide
- * (as FXSAVE64 has them), FCS and FDS read as zero.
+ * the values themselves in the legacy and AVX areas, initial ones too. The
+ * header's XSTATE_BV has x87 and SSE set, and AVX where an upper half may not
+ * be zero (set and cleared here), so that the image can be loaded as it is.
+ * FIP and FDP are 64 bits wide (as FXSAVE64 has them), FCS and FDS are zero.
  */
 #ifndef DOPPEL_ENGINE_INTERP_VEC_H
 #define DOPPEL_ENGINE_INTERP_VEC_H

@@ -28,15 +28,17 @@
 #define FX_BYTES      512
 #define FX_X87_BYTES  160 /* with MXCSR among them */
 
-#define MXCSR_VALID 0xffffU
-#define MXCSR_INIT  0x1f80U
-#define MXCSR_FLAGS 0x3fU
+#define XS_HDR        512 /* XSTATE_BV */
 
-#define FSW_FLAGS 0x3fU
-#define FSW_SF    0x40U
-#define FSW_ES    0x80U
-#define FSW_TOP   0x3800U
-#define FSW_B     0x8000U
+#define MXCSR_VALID   0xffffU
+#define MXCSR_INIT    0x1f80U
+#define MXCSR_FLAGS   0x3fU
+
+#define FSW_FLAGS     0x3fU
+#define FSW_SF        0x40U
+#define FSW_ES        0x80U
+#define FSW_TOP       0x3800U
+#define FSW_B         0x8000U
 
 struct vec128 {
     uint8_t b[16];
@@ -79,8 +81,8 @@ _Static_assert(offsetof(struct vec_x87_frame, fx) == 384, "vec_call.S");
 struct vec_form {
     uint32_t base;
     uint16_t s_mem, s_l, s_w, s_imm; /* 0: doesn't vary by it */
-    uint8_t kind;            /* enum vec_kind */
-    uint16_t flags;          /* VF_* */
+    uint8_t kind;                    /* enum vec_kind */
+    uint16_t flags;                  /* VF_* */
     uint8_t slot[X86_OPNDS]; /* of the operand: VS_* and the index there */
 };
 
@@ -108,6 +110,12 @@ static inline uint8_t *vec_xmm(struct x86_cpu *cpu, unsigned r)
 static inline uint8_t *vec_ymmh(struct x86_cpu *cpu, unsigned r)
 {
     return cpu->xsave.b + X86_XSAVE_AVX_OFFSET + 16 * (size_t)r;
+}
+
+/* To be called when an upper half is written. */
+static inline void vec_avx_used(struct x86_cpu *cpu)
+{
+    cpu->xsave.b[XS_HDR] |= X86_XCR0_AVX;
 }
 
 static inline uint16_t fx_get16(const uint8_t *p)

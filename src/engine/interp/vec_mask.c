@@ -6,8 +6,6 @@
  */
 #include "engine/interp/vec_int.h"
 
-#include "cpu/x86/exceptions.h"
-
 /* A masked operand: @n elements of @size bytes at @ea; bit i of @sel selects
  * element i. */
 struct masked {
@@ -124,6 +122,7 @@ static void ymm_put(struct x86_cpu *cpu, unsigned r, const uint8_t v[32])
 {
     memcpy(vec_xmm(cpu, r), v, 16);
     memcpy(vec_ymmh(cpu, r), v + 16, 16);
+    vec_avx_used(cpu);
 }
 
 int vec_vmaskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
@@ -169,6 +168,7 @@ static int gather_one(struct x86_cpu *cpu, const struct x86_insn *insn,
     return vec_read(cpu, insn, lin, g->data + (size_t)i * g->size, g->size);
 }
 
+/* The three registers differ: the decoder sees to it. */
 int vec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
     unsigned dst = insn->opnd[0].reg, mask = insn->opnd[2].reg;
@@ -177,8 +177,6 @@ int vec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
                        .size = insn->rex & 8 ? 8 : 4};
     int err = 0;
 
-    if (dst == mask || dst == insn->index || mask == insn->index)
-        return x86_raise(cpu, X86_VEC_UD);
     g.n = bytes / (g.isize > g.size ? g.isize : g.size);
     ymm_get(cpu, insn->index, g.index);
     ymm_get(cpu, dst, g.data);

@@ -291,8 +291,7 @@ static bool is_vector_form(const struct x86_form_info *fi)
         return true;
     default:
         return fi->feat == X86_FEAT_FXSR || fi->feat == X86_FEAT_XSAVEOPT ||
-               fi->feat == X86_FEAT_XSAVEC ||
-               strcmp(fi->name, "XSAVE") == 0 ||
+               fi->feat == X86_FEAT_XSAVEC || strcmp(fi->name, "XSAVE") == 0 ||
                strcmp(fi->name, "XRSTOR") == 0;
     }
 }
@@ -373,7 +372,7 @@ static void encode(const struct x86_form_info *fi, bool mem, struct enc *e)
         return;
     put(e, (mem ? 0x80U : 0xc0U) | (reg & 7) << 3 | (rm & 7));
     if (gather)
-        put(e, (rnd() & 3) << 6 | (index & 7) << 3 | X86_RBX);
+        put(e, (unsigned)(rnd() & 3) << 6 | (index & 7) << 3 | X86_RBX);
     if (mem) {
         unsigned off = 64 * (unsigned)(rnd() % 8);
         off += rnd() % 4 ? 0 : (unsigned)(rnd() % 64);
@@ -393,8 +392,8 @@ static void cpu_setup(struct x86_cpu *cpu)
     cpu->lin = &lin_ops;
     cpu->lin_ctx = cpu;
     cpu->cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_NE | X86_CR0_MP;
-    cpu->cr4 = X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE |
-               X86_CR4_PAE;
+    cpu->cr4 =
+        X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_PAE;
     cpu->xcr0 = 7;
     cpu->efer = X86_EFER_LMA | X86_EFER_LME;
     cpu->cpl = 3;
@@ -415,8 +414,8 @@ static void mem_setup(const struct x86_form_info *fi, struct x86_cpu *cpu,
         fx_put64(data_page + i, rnd_bits());
     cpu->gpr[X86_RBX] = (uintptr_t)data_page;
     if (fi->attr & XA_RDI)
-        cpu->gpr[X86_RDI] = (uintptr_t)data_page +
-                            (rnd() % 4 ? rnd() % 64 : DATA_BYTES - 8);
+        cpu->gpr[X86_RDI] =
+            (uintptr_t)data_page + (rnd() % 4 ? rnd() % 64 : DATA_BYTES - 8);
     if (fi->cls == X86_CLS_GATHER)
         for (unsigned i = 0; i < 4; i++) {
             unsigned r = insn->index;
@@ -435,8 +434,7 @@ static void mem_setup(const struct x86_form_info *fi, struct x86_cpu *cpu,
     }
     if (strcmp(fi->name, "FRSTOR") == 0 || strcmp(fi->name, "FLDENV") == 0)
         fx_put16(p, rnd() & 0x1f7f); /* else mostly unmasked */
-    if (strncmp(fi->name, "XSAVE", 5) == 0 ||
-        strcmp(fi->name, "XRSTOR") == 0) {
+    if (strncmp(fi->name, "XSAVE", 5) == 0 || strcmp(fi->name, "XRSTOR") == 0) {
         memset(p + 512, 0, 64);
         p[512] = (uint8_t)(rnd() & (rnd() % 8 ? 7 : 15));
         if (rnd() % 2)
@@ -519,8 +517,8 @@ static void report(const char *what, const struct enc *e,
     }
     for (unsigned i = 0; i < 16; i++)
         if (cpu->gpr[i] != nat.gpr[i] && i != X86_RSP)
-            printf("  r%u: was %016" PRIx64 " is %016" PRIx64
-                   " cpu %016" PRIx64 "\n",
+            printf("  r%u: was %016" PRIx64 " is %016" PRIx64 " cpu %016" PRIx64
+                   "\n",
                    i, before->gpr[i], cpu->gpr[i], nat.gpr[i]);
     for (unsigned i = 0; i < DATA_BYTES; i += 8) {
         uint64_t v = fx_get64(mem_interp + i), n = fx_get64(data_page + i);
@@ -626,8 +624,8 @@ static void try_forms(unsigned cls, bool rest)
         rng_state ^= strtoull(getenv("VEC_SEED"), NULL, 0) * 0x9e3779b97f4a7c15;
     for (unsigned f = 1; f < X86_FORM_COUNT; f++) {
         const struct x86_form_info *fi = x86_form_info(f);
-        if (!is_vector_form(fi) || (rest ? fi->cls != X86_CLS_SYSTEM
-                                         : fi->cls != cls))
+        if (!is_vector_form(fi) ||
+            (rest ? fi->cls != X86_CLS_SYSTEM : fi->cls != cls))
             continue;
         if (!mem_only(fi))
             try_form(f, false);

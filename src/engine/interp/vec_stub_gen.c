@@ -15,7 +15,9 @@
 
 /* decode.h without the generated header it includes */
 #define DOPPEL_CPU_X86_INSN_IDS_H
-enum x86_op { X86_OP_INVALID };
+enum x86_op {
+    X86_OP_INVALID
+};
 enum x86_form {
     X86_FORM_INVALID,
 #define INSN(form, ...) X86_FORM_##form,
@@ -101,9 +103,9 @@ static const char *const keep_ops[] = {
 /* clang-format on */
 
 enum {
-    REG_REG = 1,  /* ModRM.reg: xmm1, mm1; GPR: rax */
+    REG_REG = 1, /* ModRM.reg: xmm1, mm1; GPR: rax */
     REG_VVVV = 2,
-    REG_RM = 3,   /* xmm3, mm3; GPR: rcx */
+    REG_RM = 3, /* xmm3, mm3; GPR: rcx */
     REG_IS4 = 4,
     GPR_REG = 0,
     GPR_RM = 1

@@ -17,7 +17,7 @@
 
 #include <signal.h>
 
-#define MARK 1 /* no stub, no bounce buffer is at this address */
+#define MARK   1 /* no stub, no bounce buffer is at this address */
 
 #define FSW_PE 0x20U
 
@@ -58,8 +58,8 @@ static void x87_pointers(const struct x86_cpu *cpu, const struct x86_insn *insn,
     const uint8_t *old = cpu->xsave.b;
     uint64_t fip = fx_get64(x->fx + FX_FIP), fdp = fx_get64(x->fx + FX_FDP);
 
-    fx_put64(x->fx + FX_FIP, fip == MARK ? fx_get64(old + FX_FIP)
-                                         : mode_cut(cpu, cpu->rip));
+    fx_put64(x->fx + FX_FIP,
+             fip == MARK ? fx_get64(old + FX_FIP) : mode_cut(cpu, cpu->rip));
     if (fdp == MARK)
         fdp = fx_get64(old + FX_FDP);
     else

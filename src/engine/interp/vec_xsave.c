@@ -11,7 +11,6 @@
 #include "cpu/x86/exceptions.h"
 
 #define COMPS      (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX)
-#define XS_HDR     512
 #define XS_HDR_LEN 64
 #define XS_AVX     X86_XSAVE_AVX_OFFSET
 #define XCOMP_BIT  BIT(63)
@@ -48,6 +47,15 @@ static uint64_t in_use(const struct x86_cpu *cpu)
     v |= all_zero(b + FX_XMM, 256) ? 0 : X86_XCR0_SSE;
     v |= all_zero(b + XS_AVX, 256) ? 0 : X86_XCR0_AVX;
     return v;
+}
+
+/* After upper halves were zeroed or loaded. */
+static void avx_track(struct x86_cpu *cpu)
+{
+    if (all_zero(cpu->xsave.b + XS_AVX, 256))
+        cpu->xsave.b[XS_HDR] &= (uint8_t)~X86_XCR0_AVX;
+    else
+        vec_avx_used(cpu);
 }
 
 static void x87_init(uint8_t *b)
@@ -253,11 +261,11 @@ static int xr_read(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
          vec_read(cpu, insn, gva(lin.v + FX_ST), x->legacy + FX_ST,
                   FX_X87_BYTES - FX_ST)))
         return X86_FAULT;
-    if (x->mxcsr_load && vec_read(cpu, insn, gva(lin.v + FX_MXCSR),
-                                  x->legacy + FX_MXCSR, 4))
+    if (x->mxcsr_load &&
+        vec_read(cpu, insn, gva(lin.v + FX_MXCSR), x->legacy + FX_MXCSR, 4))
         return X86_FAULT;
-    if ((load & X86_XCR0_SSE) && vec_read(cpu, insn, gva(lin.v + FX_XMM),
-                                          x->legacy + FX_XMM, regs))
+    if ((load & X86_XCR0_SSE) &&
+        vec_read(cpu, insn, gva(lin.v + FX_XMM), x->legacy + FX_XMM, regs))
         return X86_FAULT;
     if ((load & X86_XCR0_AVX) &&
         vec_read(cpu, insn, gva(lin.v + XS_AVX), x->avx, regs))
@@ -288,6 +296,7 @@ static void xr_apply(struct x86_cpu *cpu, const struct x86_insn *insn,
             memcpy(b + XS_AVX, x->avx, regs);
         else
             memset(b + XS_AVX, 0, regs);
+        avx_track(cpu);
     }
     if (x->rfbm & X86_XCR0_X87) {
         if (x->bv & X86_XCR0_X87)
@@ -356,5 +365,6 @@ int vec_vzero(struct x86_cpu *cpu, const struct x86_insn *insn)
     memset(cpu->xsave.b + XS_AVX, 0, regs);
     if (insn->vex_l)
         memset(cpu->xsave.b + FX_XMM, 0, regs);
+    avx_track(cpu);
     return 0;
 }

@@ -314,8 +314,7 @@ static int rebuild(struct monitor *m, struct state_buf *b, struct err *e)
     r = build_pc(m, e);
     r = r ? r : state_list_load(pc_vm(m->pc)->state, b, e);
     r = r ? r : state_list_save(pc_vm(m->pc)->state, &again, e);
-    if (!r && (again.len != b->len || memcmp(again.data, b->data, b->len) != 0))
-        r = err_set(e, -EIO, "thaw: what was loaded saves differently");
+    r = r ? r : state_compare(b, &again, e);
     state_buf_fini(&again);
     return r;
 }

@@ -287,6 +287,41 @@ uint64_t state_hash(const struct state_buf *b)
     return h;
 }
 
+/* ---- comparing ---- */
+
+/* The section of @b that holds byte @off: its name, NUL-terminated, and where
+ * its body begins. @b is a stream that state_save wrote. */
+static size_t section_at(const struct state_buf *b, size_t off, char *name)
+{
+    struct state_buf r = {.data = b->data, .len = b->len};
+    uint32_t skip, body_len;
+    uint8_t n;
+
+    while (get(&r, &skip, 4) && get(&r, &n, 1) && get(&r, name, n)) {
+        name[n] = 0;
+        if (!get(&r, &skip, 4) || !get(&r, &skip, 4) ||
+            !get(&r, &body_len, 4) || off < r.pos + body_len)
+            break;
+        r.pos += body_len;
+    }
+    return r.pos;
+}
+
+int state_compare(const struct state_buf *a, const struct state_buf *b,
+                  struct err *e)
+{
+    char name[NAME_MAX_BYTES + 1] = "";
+    size_t off = 0, body;
+
+    while (off < a->len && off < b->len && a->data[off] == b->data[off])
+        off++;
+    if (off == a->len && off == b->len)
+        return 0;
+    body = section_at(a, off, name);
+    return err_set(e, -EIO, "state: %s differs at byte %zu of its fields", name,
+                   off - body);
+}
+
 /* ---- the VM's list ---- */
 
 struct state_list {

@@ -107,6 +107,11 @@ MUST_CHECK int state_load(struct state_buf *b, const struct state_desc *d,
 /** state_hash() - a 64-bit hash of the bytes (FNV-1a) */
 uint64_t state_hash(const struct state_buf *b);
 
+/** state_compare() - whether two streams are the same bytes
+ * Return: 0, or -EIO with a sentence: which section differs first, where. */
+MUST_CHECK int state_compare(const struct state_buf *a,
+                             const struct state_buf *b, struct err *e);
+
 /* The VM's list of state: filled while the machine is built, in a fixed order.
  */
 struct state_list;

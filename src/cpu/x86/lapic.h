@@ -76,7 +76,11 @@ void x86_lapic_ack(struct x86_cpu *cpu, uint8_t vec);
  * the deadline has passed, arm it again if periodic or early */
 void x86_lapic_timer_expired(struct x86_cpu *cpu);
 
-/** x86_lapic_timer_rearm() - after state was loaded or the TSC was written */
+/** x86_lapic_timer_resume() - after state was loaded: arm for the due time that
+ * was saved (guest time went on from there) */
+void x86_lapic_timer_resume(struct x86_cpu *cpu);
+
+/** x86_lapic_timer_rearm() - after the TSC was written */
 void x86_lapic_timer_rearm(struct x86_cpu *cpu);
 
 /** x86_lapic_publish() - write topo->logical after LDR, DFR, SVR or mode

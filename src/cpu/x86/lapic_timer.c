@@ -90,18 +90,23 @@ static void due_set(struct x86_cpu *cpu)
                                               l->tsc_deadline - cpu->tsc_offset)
                             : CLOCK_NEVER;
         /* a deadline before the offset's origin has passed */
-        if (l->tsc_deadline &&
-            (int64_t)(l->tsc_deadline - cpu->tsc_offset -
-                      clock_tsc(cpu->vm->clock)) <= 0)
+        if (l->tsc_deadline && (int64_t)(l->tsc_deadline - cpu->tsc_offset -
+                                         clock_tsc(cpu->vm->clock)) <= 0)
             l->timer_due_ns = clock_now_ns(cpu->vm->clock);
     } else {
         l->timer_due_ns =
-            l->timer_icr
-                ? l->timer_start_ns + ticks_to_ns(cpu, l->timer_icr)
-                : CLOCK_NEVER;
+            l->timer_icr ? l->timer_start_ns + ticks_to_ns(cpu, l->timer_icr)
+                         : CLOCK_NEVER;
     }
     if (l->timer_due_ns != CLOCK_NEVER)
         arm(cpu, l->timer_due_ns);
+}
+
+void x86_lapic_timer_resume(struct x86_cpu *cpu)
+{
+    cpu->lapic_armed_ns = CLOCK_NEVER;
+    if (cpu->lapic.timer_due_ns != CLOCK_NEVER)
+        arm(cpu, cpu->lapic.timer_due_ns);
 }
 
 uint32_t x86_lapic_timer_count(struct x86_cpu *cpu)
@@ -109,8 +114,7 @@ uint32_t x86_lapic_timer_count(struct x86_cpu *cpu)
     const struct x86_lapic *l = &cpu->lapic;
     uint64_t gone;
 
-    if (deadline_mode(cpu) || !l->timer_icr ||
-        l->timer_due_ns == CLOCK_NEVER)
+    if (deadline_mode(cpu) || !l->timer_icr || l->timer_due_ns == CLOCK_NEVER)
         return 0;
     gone = ns_to_ticks(cpu, clock_now_ns(cpu->vm->clock) - l->timer_start_ns);
     if (periodic(cpu))

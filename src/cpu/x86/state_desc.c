@@ -23,15 +23,15 @@ static const struct state_field seg_fields[] = {
 static const struct state_desc seg_state = {
     .name = "x86-seg", .version = 1, .min_version = 1, .fields = seg_fields};
 
-static const struct state_field dtr_fields[] = {
-    SF_U64(x86_dtr, base), SF_U16(x86_dtr, limit), SF_END};
+static const struct state_field dtr_fields[] = {SF_U64(x86_dtr, base),
+                                                SF_U16(x86_dtr, limit), SF_END};
 static const struct state_desc dtr_state = {
     .name = "x86-dtr", .version = 1, .min_version = 1, .fields = dtr_fields};
 
 static const struct state_field event_fields[] = {
-    SF_BOOL(x86_event, valid),    SF_BOOL(x86_event, has_error),
-    SF_BOOL(x86_event, soft),     SF_U8(x86_event, vector),
-    SF_U32(x86_event, error),     SF_END};
+    SF_BOOL(x86_event, valid), SF_BOOL(x86_event, has_error),
+    SF_BOOL(x86_event, soft),  SF_U8(x86_event, vector),
+    SF_U32(x86_event, error),  SF_END};
 static const struct state_desc event_state = {.name = "x86-event",
                                               .version = 1,
                                               .min_version = 1,
@@ -272,11 +272,10 @@ static int post_load(void *obj, uint32_t version, struct err *e)
         return err_set(e, -EINVAL, "vCPU %u: %s cannot be 0x%" PRIx64,
                        cpu->index, b.field, b.value);
     atomic_store(&cpu->kick.sipi_vector, cpu->sipi_vector);
-    kick_request(&cpu->kick, KICK_POSTED |
-                                 (cpu->init_pending ? KICK_INIT : 0) |
+    kick_request(&cpu->kick, KICK_POSTED | (cpu->init_pending ? KICK_INIT : 0) |
                                  (cpu->sipi_pending ? KICK_SIPI : 0));
     x86_lapic_publish(cpu);
-    x86_lapic_timer_rearm(cpu);
+    x86_lapic_timer_resume(cpu);
     x86_kvmclock_update(cpu);
     cpu->lin->flush(cpu->lin_ctx, X86_FLUSH_ALL, gva(0), 0);
     cpu->lin->mode(cpu->lin_ctx);

@@ -275,7 +275,7 @@ static int start_threads(struct raw *raw, unsigned n, struct err *e)
     if (!r)
         return 0;
     stop_threads(raw);
-    return err_set(e, -r, "disk: cannot start I/O thread %u of %u: %s",
+    return err_set(e, -r, "cannot start I/O thread %u of %u: %s",
                    raw->nthreads + 1, n, strerror(r));
 }
 
@@ -289,13 +289,13 @@ static int size_of(int fd, uint64_t *size, struct err *e)
 
     if (end < 0)
         return err_set(e, -EINVAL,
-                       "disk: the image is neither a regular file nor a "
+                       "the image is neither a regular file nor a "
                        "block device (%s)",
                        strerror(errno));
     *size = (uint64_t)end;
     if (*size == 0 || *size % BLOCK_SECTOR_BYTES)
         return err_set(e, -EINVAL,
-                       "disk: a raw image's size must be a multiple of 512 "
+                       "a raw image's size must be a multiple of 512 "
                        "bytes and not 0; this one has %" PRIu64
                        " bytes (truncate -s %%512 rounds it up)",
                        *size);
@@ -307,10 +307,10 @@ static int check_mode(int fd, bool read_only, struct err *e)
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0)
-        return err_set(e, -errno, "disk: bad descriptor: %s", strerror(errno));
+        return err_set(e, -errno, "bad descriptor: %s", strerror(errno));
     if ((flags & O_ACCMODE) == O_WRONLY ||
         (!read_only && (flags & O_ACCMODE) != O_RDWR))
-        return err_set(e, -EACCES, "disk: the image is not open for %s",
+        return err_set(e, -EACCES, "the image is not open for %s",
                        read_only ? "reading" : "reading and writing");
     return 0;
 }
@@ -328,11 +328,11 @@ int block_raw_create(int fd, bool read_only, unsigned threads, bool synchronous,
     if (r < 0)
         return r;
     if (!synchronous && (threads < 1 || threads > BLOCK_THREADS_MAX))
-        return err_set(e, -EINVAL, "disk: %u I/O threads, not 1 to %u", threads,
+        return err_set(e, -EINVAL, "%u I/O threads, not 1 to %u", threads,
                        BLOCK_THREADS_MAX);
     raw = calloc(1, sizeof *raw);
     if (!raw)
-        return err_set(e, -ENOMEM, "disk: no memory for the back end");
+        return err_set(e, -ENOMEM, "no memory for the back end");
     raw->fd = fd;
     raw->read_only = read_only;
     raw->synchronous = synchronous;

@@ -166,7 +166,7 @@ static void child(void)
 {
     static uint8_t stack[65536];
     static const int sigs[] = {SIGSEGV, SIGILL, SIGTRAP,
-                               SIGBUS, SIGFPE, SIGUSR1};
+                               SIGBUS,  SIGFPE, SIGUSR1};
     stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
     bool fsgsbase = getauxval(AT_HWCAP2) & 2;
     struct sigaction sa = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};

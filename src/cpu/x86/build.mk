@@ -10,7 +10,12 @@ $(O)/gen/cpu/x86/decode_tables.h: o/host/cpu/x86/decode_gen
 	$< tables > $@.tmp && mv $@.tmp $@
 
 # The differential test asks the host CPU, and Zydis where it is installed.
-$(O)/test/cpu/x86/decode_diff_test: $(O)/tests/insn/cpu_probe.o
-LDLIBS_src/cpu/x86/decode_diff_test := $(O)/tests/insn/cpu_probe.o \
+DECODE_DIFF_OBJ := $(O)/tests/insn/cpu_probe.o $(O)/tests/insn/zydis_check.o
+$(O)/test/cpu/x86/decode_diff_test: $(DECODE_DIFF_OBJ)
+LDLIBS_src/cpu/x86/decode_diff_test = $(DECODE_DIFF_OBJ) \
         $(if $(wildcard /usr/include/Zydis/Zydis.h),-lZydis -lZycore)
 CPPFLAGS += -I.
+
+# ns per decoded instruction: $(O)/bench/decode [file [offset [bytes]]]
+$(O)/bench/decode/decode: $(O)/bench/decode/decode.o $(O)/libdoppel.a
+	$(CC) $(LDFLAGS) -o $@ $(O)/bench/decode/decode.o $(O)/libdoppel.a $(LDLIBS)

@@ -113,10 +113,10 @@ enum pfx_class {
 };
 
 static const uint8_t pfx_class[256] = {
-    [0x26] = PC_SEG, [0x2e] = PC_SEG,  [0x36] = PC_SEG,   [0x3e] = PC_SEG,
-    [0x64] = PC_SEG, [0x65] = PC_SEG,  [0x66] = PC_OSZ,   [0x67] = PC_ASZ,
-    [0xf0] = PC_LOCK, [0xf2] = PC_REPNE, [0xf3] = PC_REP,
-    [0x40 ... 0x4f] = PC_REX,
+    [0x26] = PC_SEG,   [0x2e] = PC_SEG, [0x36] = PC_SEG,
+    [0x3e] = PC_SEG,   [0x64] = PC_SEG, [0x65] = PC_SEG,
+    [0x66] = PC_OSZ,   [0x67] = PC_ASZ, [0xf0] = PC_LOCK,
+    [0xf2] = PC_REPNE, [0xf3] = PC_REP, [0x40 ... 0x4f] = PC_REX,
 };
 
 /* No instruction makes the decoder look further: 14 prefixes, VEX and opcode,
@@ -130,8 +130,8 @@ struct dec {
     unsigned ctx;     /* column of size_tab */
     bool m64;
     bool seg_given;
-    bool vvvv_used;   /* VEX.vvvv names an operand */
-    bool ud;          /* #UD once the length is known */
+    bool vvvv_used; /* VEX.vvvv names an operand */
+    bool ud;        /* #UD once the length is known */
     struct x86_insn *insn;
 };
 
@@ -236,14 +236,8 @@ static void dec_legacy_opcode(struct dec *d)
 static void dec_mem16(struct dec *d)
 {
     static const uint8_t base[8] = {3, 3, 5, 5, 6, 7, 5, 3};
-    static const uint8_t index[8] = {6,
-                                     7,
-                                     6,
-                                     7,
-                                     X86_REG_NONE,
-                                     X86_REG_NONE,
-                                     X86_REG_NONE,
-                                     X86_REG_NONE};
+    static const uint8_t index[8] = {
+        6, 7, 6, 7, X86_REG_NONE, X86_REG_NONE, X86_REG_NONE, X86_REG_NONE};
     struct x86_insn *i = d->insn;
     unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
 
@@ -342,8 +336,8 @@ static bool dec_vex_opcode(struct dec *d)
     d->ud = map > X86_MAP_0F3A;
     map &= 3;
     d->at += three ? 2 : 1;
-    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE |
-                     X86_PFX_LOCK | X86_PFX_REX))
+    if (i->prefix & (X86_PFX_OSZ | X86_PFX_REP | X86_PFX_REPNE | X86_PFX_LOCK |
+                     X86_PFX_REX))
         d->ud = true;
     i->map = (uint8_t)map;
     i->opcode = d->b[d->at - 1];
@@ -713,10 +707,10 @@ static inline void dec_sizes(struct dec *d, unsigned flags)
     unsigned os;
 
     if (d->m64) {
-        os = (i->rex & 8) || (flags & DF_F64)     ? 2
-             : osz                                ? 0
-             : (flags & DF_D64)                   ? 2
-                                                  : 1;
+        os = (i->rex & 8) || (flags & DF_F64) ? 2
+             : osz                            ? 0
+             : (flags & DF_D64)               ? 2
+                                              : 1;
     } else {
         os = (i->opsize == 4) != osz;
     }

@@ -65,33 +65,35 @@ enum x86_seg_id {
 /* What an operand is. */
 enum x86_opnd_kind {
     X86_OPND_NONE,
-    X86_OPND_GPR,   /* reg 0-15; size 1: without REX 4-7 are AH CH DH BH,
-                       given as reg 0-3 with .high set */
-    X86_OPND_MEM,   /* the ModRM memory operand, or moffs: seg:[base+index*s+disp] */
-    X86_OPND_IMM,   /* .imm, already sign- or zero-extended as the form says */
-    X86_OPND_IMM2,  /* .imm2 (ENTER, EXTRQ, far pointers' selector) */
-    X86_OPND_REL,   /* branch displacement in .imm, sign-extended */
-    X86_OPND_SEG,   /* segment register */
+    X86_OPND_GPR, /* reg 0-15; size 1: without REX 4-7 are AH CH DH BH,
+                     given as reg 0-3 with .high set */
+    X86_OPND_MEM, /* the ModRM memory operand, or moffs: seg:[base+index*s+disp]
+                   */
+    X86_OPND_IMM, /* .imm, already sign- or zero-extended as the form says */
+    X86_OPND_IMM2, /* .imm2 (ENTER, EXTRQ, far pointers' selector) */
+    X86_OPND_REL,  /* branch displacement in .imm, sign-extended */
+    X86_OPND_SEG,  /* segment register */
     X86_OPND_CR,
     X86_OPND_DR,
-    X86_OPND_ST,    /* x87 stack register i */
+    X86_OPND_ST, /* x87 stack register i */
     X86_OPND_MMX,
-    X86_OPND_XMM,   /* size 16 */
-    X86_OPND_YMM,   /* size 32 */
-    X86_OPND_VSIB,  /* memory with a vector index (gathers) */
-    X86_OPND_STRSRC,/* seg:[rSI] */
-    X86_OPND_STRDST,/* es:[rDI] */
-    X86_OPND_XLAT,  /* seg:[rBX+AL] */
-    X86_OPND_ONE    /* the constant 1 of shifts */
+    X86_OPND_XMM,    /* size 16 */
+    X86_OPND_YMM,    /* size 32 */
+    X86_OPND_VSIB,   /* memory with a vector index (gathers) */
+    X86_OPND_STRSRC, /* seg:[rSI] */
+    X86_OPND_STRDST, /* es:[rDI] */
+    X86_OPND_XLAT,   /* seg:[rBX+AL] */
+    X86_OPND_ONE     /* the constant 1 of shifts */
 };
 
 #define X86_ACC_R 1
 #define X86_ACC_W 2
 
 struct x86_opnd {
-    uint8_t kind;   /* enum x86_opnd_kind */
-    uint8_t reg;    /* register number, where the kind has one */
-    uint16_t size;  /* bytes; 0 where the operand has no data size (LEA's, REL) */
+    uint8_t kind; /* enum x86_opnd_kind */
+    uint8_t reg;  /* register number, where the kind has one */
+    uint16_t
+        size; /* bytes; 0 where the operand has no data size (LEA's, REL) */
     uint8_t access; /* X86_ACC_* */
     bool high;      /* AH CH DH BH */
 };
@@ -99,34 +101,37 @@ struct x86_opnd {
 #define X86_OPNDS 5
 
 struct x86_insn {
-    uint16_t form;    /* enum x86_form: the table row */
-    uint16_t op;      /* enum x86_op: the mnemonic */
-    uint8_t len;      /* bytes, 1-15 */
-    uint8_t enc;      /* enum x86_enc */
-    uint8_t map;      /* enum x86_map */
-    uint8_t opcode;   /* the opcode byte itself */
-    uint8_t prefix;   /* X86_PFX_* */
-    uint8_t rex;      /* low four bits W R X B as read from REX or (uninverted) VEX */
-    uint8_t vex_l;    /* VEX.L: 0 = 128 bits, 1 = 256 */
-    uint8_t vvvv;     /* VEX.vvvv, uninverted; bit 3 is ignored outside 64-bit mode */
-    uint8_t pp;       /* mandatory prefix: 0 none, 1 66, 2 F3, 3 F2 */
-    uint8_t opsize;   /* effective operand size in bytes: 2, 4, 8 */
-    uint8_t adsize;   /* effective address size in bytes: 2, 4, 8 */
-    uint8_t seg;      /* enum x86_seg_id of the memory operand (override or default) */
+    uint16_t form;  /* enum x86_form: the table row */
+    uint16_t op;    /* enum x86_op: the mnemonic */
+    uint8_t len;    /* bytes, 1-15 */
+    uint8_t enc;    /* enum x86_enc */
+    uint8_t map;    /* enum x86_map */
+    uint8_t opcode; /* the opcode byte itself */
+    uint8_t prefix; /* X86_PFX_* */
+    uint8_t
+        rex; /* low four bits W R X B as read from REX or (uninverted) VEX */
+    uint8_t vex_l; /* VEX.L: 0 = 128 bits, 1 = 256 */
+    uint8_t
+        vvvv;   /* VEX.vvvv, uninverted; bit 3 is ignored outside 64-bit mode */
+    uint8_t pp; /* mandatory prefix: 0 none, 1 66, 2 F3, 3 F2 */
+    uint8_t opsize; /* effective operand size in bytes: 2, 4, 8 */
+    uint8_t adsize; /* effective address size in bytes: 2, 4, 8 */
+    uint8_t
+        seg; /* enum x86_seg_id of the memory operand (override or default) */
     bool has_modrm;
-    uint8_t modrm;    /* raw */
-    uint8_t sib;      /* raw */
-    uint8_t reg;      /* ModRM.reg with REX.R */
-    uint8_t rm;       /* ModRM.rm with REX.B; meaning a register when mod == 3 */
-    uint8_t base;     /* memory operand: 0-15, X86_REG_RIP, X86_REG_NONE */
-    uint8_t index;    /* 0-15 or X86_REG_NONE; a vector register for VSIB */
-    uint8_t scale;    /* 0-3: shift */
+    uint8_t modrm; /* raw */
+    uint8_t sib;   /* raw */
+    uint8_t reg;   /* ModRM.reg with REX.R */
+    uint8_t rm;    /* ModRM.rm with REX.B; meaning a register when mod == 3 */
+    uint8_t base;  /* memory operand: 0-15, X86_REG_RIP, X86_REG_NONE */
+    uint8_t index; /* 0-15 or X86_REG_NONE; a vector register for VSIB */
+    uint8_t scale; /* 0-3: shift */
     uint8_t disp_len; /* bytes of displacement as encoded: 0 1 2 4 8 */
     uint8_t imm_len;  /* bytes of immediates as encoded, both together */
     uint8_t nopnds;
     uint64_t imm;
     uint32_t imm2;
-    int64_t disp;     /* sign-extended; moffs: the address */
+    int64_t disp;                    /* sign-extended; moffs: the address */
     struct x86_opnd opnd[X86_OPNDS]; /* Intel order: destination first;
                                         implicit operands are not listed */
 };

@@ -8,19 +8,13 @@
  */
 #include "cpu/x86/insn.h"
 #include "tests/insn/cpu_probe.h"
+#include "tests/insn/zydis_check.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if __has_include(<Zydis/Zydis.h>)
-#include <Zydis/Zydis.h>
-#define HAVE_ZYDIS 1
-#else
-#define HAVE_ZYDIS 0
-#endif
 
 #define BATCH     50000u
 #define SHOWN_MAX 20u
@@ -47,7 +41,7 @@ struct run {
     uint64_t asked[3]; /* by mode: 64, 32, 16 */
     uint64_t probed, agreed_zydis, lost;
     uint64_t ok, ud, too_long;
-    uint64_t always_ud;    /* forms that raise #UD when run */
+    uint64_t always_ud; /* forms that raise #UD when run */
     uint64_t excused[ARRAY_LEN(reasons)];
     uint64_t failed;
 };
@@ -185,8 +179,7 @@ static bool excuse_cpu_ud(struct run *r, const struct x86_insn *insn)
         return true;
     }
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
-        if (strcmp(reasons[i].what, "cpu #UD") == 0 &&
-            reasons[i].id == f->feat)
+        if (strcmp(reasons[i].what, "cpu #UD") == 0 && reasons[i].id == f->feat)
             return excuse(r, i);
     return false;
 }
@@ -235,8 +228,9 @@ static void check_cpu(struct run *r, const struct probe *p,
             if (!excuse_cpu_ud(r, &it->insn))
                 fail(r, "cpu says #UD", p->mode, p->bytes, it);
         } else if (p->result != PROBE_RUNS || !lower_ok) {
-            fail(r, p->result == PROBE_MORE ? "longer on the cpu"
-                                            : "shorter on the cpu",
+            fail(r,
+                 p->result == PROBE_MORE ? "longer on the cpu"
+                                         : "shorter on the cpu",
                  p->mode, p->bytes, it);
         }
     } else if (p->result == PROBE_RUNS) {
@@ -245,21 +239,6 @@ static void check_cpu(struct run *r, const struct probe *p,
     } else if (p->result == PROBE_MORE || !lower_ok) {
         fail(r, "cpu fetches other bytes before #UD", p->mode, p->bytes, it);
     }
-}
-
-#if HAVE_ZYDIS
-struct zydis {
-    ZydisDecoder dec[3];
-};
-
-static void zydis_init(struct zydis *z)
-{
-    ZydisDecoderInit(&z->dec[0], ZYDIS_MACHINE_MODE_LONG_64,
-                     ZYDIS_STACK_WIDTH_64);
-    ZydisDecoderInit(&z->dec[1], ZYDIS_MACHINE_MODE_LEGACY_32,
-                     ZYDIS_STACK_WIDTH_32);
-    ZydisDecoderInit(&z->dec[2], ZYDIS_MACHINE_MODE_LEGACY_16,
-                     ZYDIS_STACK_WIDTH_16);
 }
 
 static bool excuse_zydis(struct run *r, const char *isa, unsigned form)
@@ -274,41 +253,37 @@ static bool excuse_zydis(struct run *r, const char *isa, unsigned form)
     return false;
 }
 
-static void check_zydis(struct run *r, const struct zydis *z, unsigned m,
-                        const uint8_t *b, const struct item *it)
+static void check_zydis(struct run *r, unsigned m, const uint8_t *b,
+                        const struct item *it)
 {
-    ZydisDecodedInstruction zi;
-    bool zok = ZYAN_SUCCESS(
-        ZydisDecoderDecodeInstruction(&z->dec[m], NULL, b, 15, &zi));
-    bool ok = it->dec == X86_DEC_OK;
+    const char *isa = NULL;
 
-    if (ok == zok && (!ok || it->insn.len == zi.length))
+    switch (zydis_check(bits[m], b, it->dec, &it->insn, &isa)) {
+    case ZY_NONE:
+        break;
+    case ZY_SAME:
         r->agreed_zydis++;
-    else if (ok && zok)
+        break;
+    case ZY_REFUSES:
+        if (!excuse_zydis(r, NULL, it->insn.form))
+            fail(r, "Zydis refuses it", bits[m], b, it);
+        break;
+    case ZY_DECODES:
+        if (!excuse_zydis(r, isa, 0))
+            fail(r, "Zydis decodes it", bits[m], b, it);
+        break;
+    case ZY_LENGTH:
         fail(r, "other length in Zydis", bits[m], b, it);
-    else if (!excuse_zydis(r,
-                           zok ? ZydisISASetGetString(zi.meta.isa_set) : NULL,
-                           it->insn.form))
-        fail(r, zok ? "Zydis decodes it" : "Zydis refuses it", bits[m], b, it);
+        break;
+    case ZY_OPERANDS:
+        fail(r, "other operands in Zydis", bits[m], b, it);
+        break;
+    }
 }
-#else
-struct zydis {
-    char none;
-};
-static void zydis_init(struct zydis *z)
-{
-    z->none = 0;
-}
-static void check_zydis(struct run *r, const struct zydis *z, unsigned m,
-                        const uint8_t *b, const struct item *it)
-{
-    (void)r, (void)z, (void)m, (void)b, (void)it;
-}
-#endif
 
 /* One batch of @n strings in mode @m. Returns false when no child runs. */
-static bool batch(struct run *r, const struct zydis *z, unsigned m,
-                  struct probe *p, struct item *items, size_t n, bool cpu)
+static bool batch(struct run *r, unsigned m, struct probe *p,
+                  struct item *items, size_t n, bool cpu)
 {
     for (size_t i = 0; i < n; i++) {
         struct item *it = &items[i];
@@ -322,7 +297,7 @@ static bool batch(struct run *r, const struct zydis *z, unsigned m,
         r->ok += it->dec == X86_DEC_OK;
         r->ud += it->dec == X86_DEC_UD;
         r->too_long += it->dec == X86_DEC_TOO_LONG;
-        check_zydis(r, z, m, p[i].bytes, it);
+        check_zydis(r, m, p[i].bytes, it);
     }
     r->asked[m] += n;
     if (!cpu)
@@ -355,7 +330,6 @@ int main(int argc, char **argv)
 {
     uint64_t count = 1000000, seed = 1;
     bool cpu = true;
-    struct zydis z;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--count") == 0 && i + 1 < argc)
@@ -370,7 +344,6 @@ int main(int argc, char **argv)
     struct item *items = calloc(BATCH, sizeof(*items));
     if (p == NULL || items == NULL)
         return 1;
-    zydis_init(&z);
     bool can[3];
     for (unsigned m = 0; m < 3; m++) {
         can[m] = cpu && probe_supported(bits[m]);
@@ -380,7 +353,7 @@ int main(int argc, char **argv)
     for (uint64_t k = 0; k * BATCH < count; k++) {
         unsigned m = k % 4 < 2 ? 0 : k % 4 == 2 ? 1 : 2;
         uint64_t n = count - k * BATCH < BATCH ? count - k * BATCH : BATCH;
-        if (!batch(&r, &z, m, p, items, n, can[m]))
+        if (!batch(&r, m, p, items, n, can[m]))
             r.failed++;
     }
     report(&r);

@@ -15,7 +15,9 @@
 
 /* decode.h without the generated header it includes */
 #define DOPPEL_CPU_X86_INSN_IDS_H
-enum x86_op { X86_OP_INVALID };
+enum x86_op {
+    X86_OP_INVALID
+};
 enum x86_form {
     X86_FORM_INVALID,
 #define INSN(form, ...) X86_FORM_##form,
@@ -84,7 +86,9 @@ static bool has_slot(const struct row *r, const char *any_of)
 static bool row_has_modrm(const struct row *r)
 {
     return (r->spec & (XS_R_GIVEN | XS_MEM | XS_REG | XS_MODREG)) ||
-           has_slot(r, " E EMw EMy EMb EMd G R M S C D STi P Q N V W U VMX VMx VMy ");
+           has_slot(
+               r,
+               " E EMw EMy EMb EMd G R M S C D STi P Q N V W U VMX VMx VMy ");
 }
 
 static bool row_matches_pfx(const struct row *r, unsigned pfx)
@@ -126,7 +130,8 @@ static bool row_matches_reg(const struct row *r, unsigned reg)
 static bool row_matches(const struct row *r, const unsigned *k)
 {
     bool mem = (r->spec & XS_MEM) || has_slot(r, " M VMX VMx VMy ");
-    bool reg = (r->spec & XS_REG) || (has_slot(r, " R N U ") && !(r->spec & XS_MODREG));
+    bool reg = (r->spec & XS_REG) ||
+               (has_slot(r, " R N U ") && !(r->spec & XS_MODREG));
 
     if ((r->attr & XA_NO64) && k[D_M64])
         return false;
@@ -142,7 +147,8 @@ static bool row_matches(const struct row *r, const unsigned *k)
     if (((r->spec & XS_W0) && w) || ((r->spec & XS_W1) && !w))
         return false;
     if (r->spec & XS_VEX)
-        return !((r->spec & XS_L0) && k[D_BL]) && !((r->spec & XS_L1) && !k[D_BL]);
+        return !((r->spec & XS_L0) && k[D_BL]) &&
+               !((r->spec & XS_L1) && !k[D_BL]);
     return !((r->spec & XS_B0) && k[D_BL]);
 }
 
@@ -150,13 +156,13 @@ static unsigned row_weight(const struct row *r)
 {
     unsigned w = 0;
 
-    w += (r->spec & XS_PFX_MASK) != 0;
+    w += (r->spec & XS_PFX_MASK) ? 2 : 0;
     w += (r->spec & XS_R_GIVEN) != 0;
     w += (r->spec & XS_RM_GIVEN) != 0;
     w += (r->spec & (XS_MEM | XS_REG)) != 0;
     w += (r->spec & (XS_W0 | XS_W1)) != 0;
     w += (r->spec & (XS_L0 | XS_L1)) != 0;
-    w += (r->spec & XS_B0) ? 2 : 0;
+    w += (r->spec & XS_B0) != 0;
     return w;
 }
 
@@ -172,8 +178,8 @@ static void cands_find(struct cands *c, unsigned enc, unsigned map, unsigned op)
     for (unsigned f = 1; f < X86_FORM_COUNT; f++) {
         const struct row *r = &rows[f];
         unsigned mask = r->spec & XS_PLUS ? 0xf8 : 0xff;
-        if ((r->spec & XS_MAP_MASK) == map &&
-            !(r->spec & XS_VEX) == !enc && (op & mask) == r->opcode)
+        if ((r->spec & XS_MAP_MASK) == map && !(r->spec & XS_VEX) == !enc &&
+            (op & mask) == r->opcode)
             c->form[c->n++] = f;
     }
 }
@@ -268,11 +274,10 @@ static unsigned entry_make(const struct cands *c)
             at += k[d] * mult[d];
         leaves[at] = pick_of[i];
     }
-    node_len += (size_t)snprintf(node_text + node_len,
-                                 sizeof(node_text) - node_len,
-                                 "    {%u, {%u, %u, %u, %u, %u, %u, %u}},\n",
-                                 nleaves, mult[0], mult[1], mult[2], mult[3],
-                                 mult[4], mult[5], mult[6]);
+    node_len += (size_t)snprintf(
+        node_text + node_len, sizeof(node_text) - node_len,
+        "    {%u, {%u, %u, %u, %u, %u, %u, %u}},\n", nleaves, mult[0], mult[1],
+        mult[2], mult[3], mult[4], mult[5], mult[6]);
     nleaves += size;
     return 0x8000 + nnodes++;
 }
@@ -342,8 +347,7 @@ static int tables(void)
     puts("};");
     print_bytes("dec_modrm", modrm);
     print_bytes("dec_ud_imm", ud_imm);
-    printf("static const struct dec_node dec_nodes[] = {\n%s};\n",
-           node_text);
+    printf("static const struct dec_node dec_nodes[] = {\n%s};\n", node_text);
     puts("static const uint16_t dec_leaves[] = {");
     for (unsigned i = 0; i < nleaves; i++)
         printf("%u,%s", leaves[i], i % 16 == 15 ? "\n" : "");

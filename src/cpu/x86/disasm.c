@@ -39,7 +39,7 @@ static void put_lower(struct text *t, const char *s)
 
 static void put_gpr(struct text *t, unsigned reg, unsigned size, bool high)
 {
-    static const char *const r8[] = {"al", "cl", "dl", "bl",
+    static const char *const r8[] = {"al",  "cl",  "dl",  "bl",
                                      "spl", "bpl", "sil", "dil"};
     static const char *const hi[] = {"ah", "ch", "dh", "bh"};
     static const char *const r16[] = {"ax", "cx", "dx", "bx",

@@ -34,8 +34,7 @@ static int need_cpl0(struct x86_cpu *cpu)
 
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {
-    return (cr0 & X86_CR0_PG) && (cr4 & X86_CR4_PAE) &&
-           !(efer & X86_EFER_LME);
+    return (cr0 & X86_CR0_PG) && (cr4 & X86_CR4_PAE) && !(efer & X86_EFER_LME);
 }
 
 static void flush_all(struct x86_cpu *cpu)
@@ -56,8 +55,7 @@ static int cr0_check(struct x86_cpu *cpu, uint64_t val)
     if (!pg && ((cpu->cr4 & X86_CR4_PCIDE) || x86_mode(cpu) == X86_MODE_64))
         return gp0(cpu);
     if (enter && (cpu->efer & X86_EFER_LME) &&
-        (!(cpu->cr4 & X86_CR4_PAE) ||
-         (cpu->seg[X86_SEG_CS].attr & X86_SEG_L) ||
+        (!(cpu->cr4 & X86_CR4_PAE) || (cpu->seg[X86_SEG_CS].attr & X86_SEG_L) ||
          /* a 16-bit TSS cannot come along (SDM vol. 3A 10.8.5.4) */
          (!(cpu->tr.attr & X86_SEG_UNUSABLE) &&
           !(X86_SEG_TYPE(cpu->tr.attr) & 8U))))
@@ -298,9 +296,9 @@ int x86_invlpg(struct x86_cpu *cpu, uint64_t lin)
         return X86_FAULT;
     if ((cpu->efer & X86_EFER_LMA) && !x86_canonical(lin))
         return 0; /* nothing can be cached there */
-    cpu->lin->flush(cpu->lin_ctx, X86_FLUSH_PAGE, gva(lin),
-                    (uint16_t)(cpu->cr4 & X86_CR4_PCIDE ? cpu->cr3 & CR3_PCID
-                                                        : 0));
+    cpu->lin->flush(
+        cpu->lin_ctx, X86_FLUSH_PAGE, gva(lin),
+        (uint16_t)(cpu->cr4 & X86_CR4_PCIDE ? cpu->cr3 & CR3_PCID : 0));
     return 0;
 }
 

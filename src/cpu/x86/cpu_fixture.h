@@ -169,9 +169,8 @@ static inline void fx_tables(struct fx *fx, bool lm)
         cpu->cr0 |= X86_CR0_PG | X86_CR0_WP;
     }
     for (unsigned i = 0; i < 6; i++)
-        cpu->seg[i] = (struct x86_seg){.limit = 0xffffffffU,
-                                       .attr = FX_DATA32(0),
-                                       .sel = FX_SS0};
+        cpu->seg[i] = (struct x86_seg){
+            .limit = 0xffffffffU, .attr = FX_DATA32(0), .sel = FX_SS0};
     cpu->seg[X86_SEG_CS].attr = code0;
     cpu->seg[X86_SEG_CS].sel = FX_CS0;
     cpu->tr = (struct x86_seg){

@@ -34,10 +34,10 @@ enum {
 
 /* Where a feature comes from. */
 enum source {
-    EMU,  /* emulated: shown at every level */
-    V2,   /* x86-64-v2 and its base: the host must have it */
-    V3,   /* x86-64-v3 */
-    HOST  /* shown at level host if the host has it */
+    EMU, /* emulated: shown at every level */
+    V2,  /* x86-64-v2 and its base: the host must have it */
+    V3,  /* x86-64-v3 */
+    HOST /* shown at level host if the host has it */
 };
 
 struct feat_row {
@@ -140,7 +140,7 @@ static const struct feat_row feats[] = {
 static void host_leaf(uint32_t leaf, uint32_t r[4])
 {
     r[0] = r[1] = r[2] = r[3] = 0;
-    if (__get_cpuid_max(leaf & 0x80000000U, NULL) >= leaf)
+    if ((uint32_t)__get_cpuid_max(leaf & 0x80000000U, NULL) >= leaf)
         __cpuid_count(leaf, 0, r[0], r[1], r[2], r[3]);
 }
 
@@ -323,8 +323,8 @@ static int build_feats(struct x86_cpuid *c, struct err *e)
     c->feat[0] |= BIT(X86_FEAT_BASE);
     for (size_t i = 0; i < ARRAY_LEN(feats); i++) {
         const struct feat_row *f = &feats[i];
-        bool must = f->source == V2 ||
-                    (f->source == V3 && level == X86_LEVEL_V3);
+        bool must =
+            f->source == V2 || (f->source == V3 && level == X86_LEVEL_V3);
         bool may = f->source == EMU || f->source == V2 ||
                    (f->source == V3 && level != X86_LEVEL_V2) ||
                    level == X86_LEVEL_HOST;
@@ -363,8 +363,8 @@ int x86_cpuid_build(const struct x86_cpuid_conf *conf, struct x86_cpuid *out,
     out->max_basic = MAX_BASIC;
     out->max_ext = MAX_EXT;
     /* the crystal's Hz have to fit 32 bits */
-    out->crystal_khz = conf->tsc_khz > UINT32_MAX / 1000 ? conf->tsc_khz / 2
-                                                         : conf->tsc_khz;
+    out->crystal_khz =
+        conf->tsc_khz > UINT32_MAX / 1000 ? conf->tsc_khz / 2 : conf->tsc_khz;
     build_basic(out);
     build_ext(out);
     r = build_feats(out, e);

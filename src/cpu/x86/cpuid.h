@@ -68,7 +68,8 @@ MUST_CHECK int x86_cpuid_level_parse(const char *name, enum x86_level *out,
 void x86_cpuid_query(const struct x86_cpu *cpu, uint32_t leaf, uint32_t sub,
                      uint32_t r[4]);
 
-/** x86_cpuid_has() - whether @feat (enum x86_feat of cpu/x86/insn.h) is shown */
+/** x86_cpuid_has() - whether @feat (enum x86_feat of cpu/x86/insn.h) is shown
+ */
 static inline bool x86_cpuid_has(const struct x86_cpuid *c, unsigned feat)
 {
     return feat < 256 && (c->feat[feat / 64] >> (feat % 64) & 1);

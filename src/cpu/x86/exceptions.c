@@ -15,7 +15,7 @@
 /* An event on its way through the IDT. */
 struct delivery {
     uint8_t vector;
-    bool soft;  /* INT n, INT3, INTO: the gate's DPL counts */
+    bool soft; /* INT n, INT3, INTO: the gate's DPL counts */
     bool has_error;
     uint32_t error;
     uint32_t ext;    /* EXT bit for faults on the way */
@@ -34,25 +34,23 @@ struct delivery {
 
 int x86_raise_err(struct x86_cpu *cpu, uint8_t vector, uint32_t error)
 {
-    cpu->exc = (struct x86_exc){
-        .vector = vector, .has_error = true, .error = error};
+    cpu->exc =
+        (struct x86_exc){.vector = vector, .has_error = true, .error = error};
     return X86_FAULT;
 }
 
 int x86_raise(struct x86_cpu *cpu, uint8_t vector)
 {
-    cpu->exc = (struct x86_exc){
-        .vector = vector,
-        .has_error = vector < 32 && (HAS_ERROR >> vector & 1)};
+    cpu->exc =
+        (struct x86_exc){.vector = vector,
+                         .has_error = vector < 32 && (HAS_ERROR >> vector & 1)};
     return X86_FAULT;
 }
 
 int x86_raise_pf(struct x86_cpu *cpu, gva_t va, uint32_t error)
 {
-    cpu->exc = (struct x86_exc){.vector = X86_VEC_PF,
-                                .has_error = true,
-                                .error = error,
-                                .cr2 = va.v};
+    cpu->exc = (struct x86_exc){
+        .vector = X86_VEC_PF, .has_error = true, .error = error, .cr2 = va.v};
     return X86_FAULT;
 }
 
@@ -263,8 +261,7 @@ static int deliver_gate(struct x86_cpu *cpu, const struct delivery *d)
 /* Return: 0, or X86_FAULT: cpu->exc is what went wrong on the way. */
 static int deliver_once(struct x86_cpu *cpu, const struct delivery *d)
 {
-    int r = cpu->cr0 & X86_CR0_PE ? deliver_gate(cpu, d)
-                                  : deliver_real(cpu, d);
+    int r = cpu->cr0 & X86_CR0_PE ? deliver_gate(cpu, d) : deliver_real(cpu, d);
 
     if (r == 0) {
         cpu->activity = X86_ACT_RUN;
@@ -380,8 +377,7 @@ void x86_deliver(struct x86_cpu *cpu)
 {
     struct x86_exc e = cpu->exc;
     struct delivery d = {.vector = e.vector,
-                         .has_error =
-                             e.has_error && (cpu->cr0 & X86_CR0_PE),
+                         .has_error = e.has_error && (cpu->cr0 & X86_CR0_PE),
                          .error = e.error,
                          .ext = 1,
                          .rip = cpu->rip,
@@ -396,10 +392,8 @@ void x86_deliver(struct x86_cpu *cpu)
 
 void x86_deliver_irq(struct x86_cpu *cpu, uint8_t vector)
 {
-    struct delivery d = {.vector = vector,
-                         .ext = 1,
-                         .rip = cpu->rip,
-                         .rflags = cpu->rflags};
+    struct delivery d = {
+        .vector = vector, .ext = 1, .rip = cpu->rip, .rflags = cpu->rflags};
 
     deliver_chain(cpu, &d, BENIGN);
 }

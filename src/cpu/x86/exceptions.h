@@ -33,10 +33,10 @@ void x86_deliver(struct x86_cpu *cpu);
 void x86_deliver_irq(struct x86_cpu *cpu, uint8_t vector);
 
 enum x86_int_kind {
-    X86_INT_N,   /* INT imm8: gate DPL and, in v8086, IOPL are checked */
-    X86_INT_3,   /* INT3 (CC), INTO: gate DPL is checked */
+    X86_INT_N, /* INT imm8: gate DPL and, in v8086, IOPL are checked */
+    X86_INT_3, /* INT3 (CC), INTO: gate DPL is checked */
     X86_INT_INTO,
-    X86_INT_1    /* INT1 (F1): as a #DB trap, DPL isn't checked */
+    X86_INT_1 /* INT1 (F1): as a #DB trap, DPL isn't checked */
 };
 
 /** x86_int() - a software interrupt; sets cpu->rip

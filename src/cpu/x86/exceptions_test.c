@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Tests of event delivery, IRET, system calls, debug events, boundaries. */
+/* Tests of event delivery, IRET, system calls. */
 #include "cpu/x86/exceptions.h"
 
 #include "base/test.h"
@@ -115,16 +115,16 @@ TEST(gate_checks)
         uint8_t vec;
         uint32_t err;
     } rows[] = {
-        {FX_CS0, 0x0e, X86_VEC_NP, 8 * 33 + 2}, /* gate not present */
-        {FX_CS0, 0x8c, X86_VEC_GP, 8 * 33 + 2}, /* no interrupt gate */
-        {FX_CS0, 0x9e, X86_VEC_GP, 8 * 33 + 2}, /* S set */
-        {0, 0x8e, X86_VEC_GP, 0},               /* null code segment */
-        {FX_SS0, 0x8e, X86_VEC_GP, FX_SS0},     /* no code */
-        {FX_NP0, 0x8e, X86_VEC_NP, FX_NP0},     /* code not present */
-        {FX_CS16, 0x8e, X86_VEC_GP, FX_CS16},   /* not a 64-bit segment */
+        {FX_CS0, 0x0e, X86_VEC_NP, 8 * 33 + 2},   /* gate not present */
+        {FX_CS0, 0x8c, X86_VEC_GP, 8 * 33 + 2},   /* no interrupt gate */
+        {FX_CS0, 0x9e, X86_VEC_GP, 8 * 33 + 2},   /* S set */
+        {0, 0x8e, X86_VEC_GP, 0},                 /* null code segment */
+        {FX_SS0, 0x8e, X86_VEC_GP, FX_SS0},       /* no code */
+        {FX_NP0, 0x8e, X86_VEC_NP, FX_NP0},       /* code not present */
+        {FX_CS16, 0x8e, X86_VEC_GP, FX_CS16},     /* not a 64-bit segment */
         {FX_CS3, 0x8e, X86_VEC_GP, FX_CS3 & ~3U}, /* outer DPL */
-        {0xff8, 0x8e, X86_VEC_GP, 0xff8},       /* empty descriptor */
-        {0x1ff8, 0x8e, X86_VEC_GP, 0x1ff8},     /* outside the GDT */
+        {0xff8, 0x8e, X86_VEC_GP, 0xff8},         /* empty descriptor */
+        {0x1ff8, 0x8e, X86_VEC_GP, 0x1ff8},       /* outside the GDT */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -200,8 +200,8 @@ TEST(double_fault_table)
         x86_deliver(cpu);
         /* a #PF handler itself stands on the bad IST when it was first */
         CHECK_EQ(cpu->rip, HANDLER + 16 * pf[i]);
-        CHECK_EQ(cpu->cr2, UINT64_C(0x4000000000) -
-                               (first[i] == X86_VEC_UD ? 40 : 48));
+        CHECK_EQ(cpu->cr2,
+                 UINT64_C(0x4000000000) - (first[i] == X86_VEC_UD ? 40 : 48));
         fx_fini(&fx);
     }
 }
@@ -238,8 +238,7 @@ TEST(pushed_rf)
         setup64();
         x86_raise(cpu, rows[i].vec);
         x86_deliver(cpu);
-        CHECK_EQ(!!(stk64(cpu->exc.has_error ? 3 : 2) & X86_FL_RF),
-                 rows[i].rf);
+        CHECK_EQ(!!(stk64(cpu->exc.has_error ? 3 : 2) & X86_FL_RF), rows[i].rf);
         fx_fini(&fx);
     }
 }
@@ -418,10 +417,9 @@ TEST(iretq)
     CHECK_EQ(cpu->rflags, X86_FL_ONE | X86_FL_IF | X86_FL_IOPL);
     /* to ring 3: data segments of ring 0 go, FS keeps nothing either */
     cpu->rflags = X86_FL_ONE;
-    cpu->seg[X86_SEG_FS] = (struct x86_seg){
-        .base = 0x1234, .attr = (uint32_t)X86_SEG_UNUSABLE};
-    frame64(0x3000, FX_CS3, X86_FL_ONE | X86_FL_IF | X86_FL_VM, 0x8000,
-            FX_SS3);
+    cpu->seg[X86_SEG_FS] =
+        (struct x86_seg){.base = 0x1234, .attr = (uint32_t)X86_SEG_UNUSABLE};
+    frame64(0x3000, FX_CS3, X86_FL_ONE | X86_FL_IF | X86_FL_VM, 0x8000, FX_SS3);
     CHECK_EQ(x86_iret(cpu, 8), 0);
     CHECK_EQ(cpu->cpl, 3);
     CHECK_EQ(cpu->rflags, X86_FL_ONE | X86_FL_IF); /* VM cannot come */
@@ -507,171 +505,9 @@ TEST(sysenter_sysexit)
     fx_fini(&fx);
 }
 
-/* ---- debug ---- */
-
-TEST(code_breakpoints)
-{
-    setup64();
-    cpu->dr[2] = 0x1000;
-    cpu->dr7 = X86_DR7_FIXED | 1U << 4;
-    CHECK_EQ(x86_check_code_bp(cpu), X86_FAULT);
-    CHECK_EQ(cpu->exc.dr6, 4);
-    cpu->rflags |= X86_FL_RF;
-    CHECK_EQ(x86_check_code_bp(cpu), 0);
-    cpu->rflags &= ~X86_FL_RF;
-    cpu->dr7 |= 1U << 24; /* a data breakpoint now */
-    CHECK_EQ(x86_check_code_bp(cpu), 0);
-    cpu->dr7 = X86_DR7_FIXED;
-    CHECK_EQ(x86_check_code_bp(cpu), 0);
-    fx_fini(&fx);
-}
-
-TEST(data_breakpoints_and_step)
-{
-    setup64();
-    cpu->dr[1] = 0x2004;
-    /* L1, write, 4 bytes */
-    cpu->dr7 = X86_DR7_FIXED | 1U << 2 | 1U << 20 | 3U << 22;
-    x86_check_data_bp(cpu, 0x2000, 4, true);
-    x86_check_data_bp(cpu, 0x2008, 1, true);
-    x86_check_data_bp(cpu, 0x2004, 4, false);
-    CHECK_EQ(x86_debug_trap(cpu, false), 0);
-    x86_check_data_bp(cpu, 0x2003, 2, true);
-    cpu->shadow = X86_SHADOW_MOVSS;
-    CHECK_EQ(x86_debug_trap(cpu, true), 0); /* held back */
-    cpu->shadow = 0;
-    CHECK_EQ(x86_debug_trap(cpu, true), X86_FAULT);
-    CHECK_EQ(cpu->exc.dr6, X86_DR6_BS | 2);
-    cpu->dr6 = X86_DR6_FIXED | 9;
-    cpu->dr7 |= X86_DR7_GD;
-    x86_deliver(cpu);
-    CHECK_EQ(cpu->dr6, X86_DR6_FIXED | X86_DR6_BS | 2);
-    CHECK(!(cpu->dr7 & X86_DR7_GD));
-    CHECK_EQ(cpu->rip, HANDLER + 16);
-    CHECK_EQ(x86_debug_trap(cpu, false), 0);
-    fx_fini(&fx);
-}
-
-/* ---- boundaries ---- */
-
-TEST(boundary_interrupts)
-{
-    setup64();
-    cpu->lapic.svr = 0x1ff;
-    CHECK_EQ(x86_boundary(cpu), X86_BND_NONE);
-    kick_post(&cpu->kick, 48, false);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_NONE); /* IF is clear */
-    CHECK(!x86_irq_window(cpu));
-    cpu->rflags |= X86_FL_IF;
-    cpu->shadow = X86_SHADOW_STI;
-    CHECK(!x86_irq_window(cpu));
-    CHECK_EQ(x86_boundary(cpu), X86_BND_NONE);
-    cpu->shadow = 0;
-    CHECK(x86_irq_window(cpu));
-    x86_lapic_cr8_write(cpu, 3);
-    CHECK(!x86_irq_window(cpu));
-    x86_lapic_cr8_write(cpu, 2);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    CHECK_EQ(cpu->rip, HANDLER + 16 * 48);
-    CHECK_EQ(cpu->lapic.isr[1], 1U << 16);
-    CHECK_EQ(cpu->lapic.irr[1], 0);
-    fx_fini(&fx);
-}
-
-TEST(boundary_nmi)
-{
-    setup64();
-    kick_request(&cpu->kick, KICK_NMI);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    CHECK_EQ(cpu->rip, HANDLER + 16 * 2);
-    kick_request(&cpu->kick, KICK_NMI);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_NONE); /* until IRET */
-    CHECK_EQ(x86_iret(cpu, 8), 0);
-    CHECK(x86_irq_window(cpu));
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    fx_fini(&fx);
-}
-
-TEST(boundary_halt)
-{
-    setup64();
-    cpu->lapic.svr = 0x1ff;
-    CHECK_EQ(x86_hlt(cpu), 0);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_HALTED);
-    kick_post(&cpu->kick, 50, false);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_HALTED);
-    cpu->rflags |= X86_FL_IF;
-    cpu->shadow = X86_SHADOW_STI; /* sti; hlt */
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    CHECK_EQ(cpu->activity, X86_ACT_RUN);
-    kick_request(&cpu->kick, KICK_PARK);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_PARKED);
-    fx_fini(&fx);
-}
-
-static uint8_t intack33(void *ctx)
-{
-    kick_clear(&((struct x86_cpu *)ctx)->kick, KICK_EXTINT);
-    return 33;
-}
-
-TEST(boundary_extint)
-{
-    setup64();
-    fx.topo.intack = intack33;
-    fx.topo.ctx = cpu;
-    cpu->rflags |= X86_FL_IF;
-    kick_request(&cpu->kick, KICK_EXTINT);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_NONE); /* LINT0 is masked */
-    CHECK(!(x86_wait_mask(cpu) & KICK_EXTINT));
-    x86_cpu_firmware_left(cpu);
-    CHECK(x86_wait_mask(cpu) & KICK_EXTINT);
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    CHECK_EQ(cpu->rip, HANDLER + 16 * 33);
-    CHECK_EQ(kick_pending(&cpu->kick), 0);
-    fx_fini(&fx);
-}
-
-TEST(boundary_init_sipi)
-{
-    struct x86_cpu *ap = &fx.cpu[1];
-
-    fx_init(&fx, 2);
-    CHECK_EQ(x86_boundary(ap), X86_BND_HALTED);
-    atomic_store(&ap->kick.sipi_vector, 0x9a);
-    kick_request(&ap->kick, KICK_SIPI);
-    CHECK_EQ(x86_boundary(ap), X86_BND_DELIVERED);
-    CHECK_EQ(ap->activity, X86_ACT_RUN);
-    CHECK_EQ(ap->seg[X86_SEG_CS].sel, 0x9a00);
-    CHECK_EQ(ap->seg[X86_SEG_CS].base, 0x9a000);
-    CHECK_EQ(ap->rip, 0);
-    /* a second SIPI is nothing to a running CPU */
-    ap->rip = 0x40;
-    kick_request(&ap->kick, KICK_SIPI);
-    CHECK_EQ(x86_boundary(ap), X86_BND_NONE);
-    CHECK_EQ(ap->rip, 0x40);
-    ap->msr.lstar = 0x1234;
-    ap->xsave.b[160] = 0x77;
-    kick_request(&ap->kick, KICK_INIT);
-    CHECK_EQ(x86_boundary(ap), X86_BND_HALTED);
-    CHECK_EQ(ap->activity, X86_ACT_WAIT_SIPI);
-    CHECK_EQ(ap->msr.lstar, 0x1234);
-    CHECK_EQ(ap->xsave.b[160], 0x77);
-    /* INIT on the BSP starts it at the reset vector */
-    kick_request(&cpu->kick, KICK_INIT);
-    cpu->rip = 0x77;
-    CHECK_EQ(x86_boundary(cpu), X86_BND_DELIVERED);
-    CHECK_EQ(cpu->rip, 0xfff0);
-    CHECK_EQ(cpu->seg[X86_SEG_CS].base, 0xffff0000U);
-    fx_fini(&fx);
-}
-
 TEST_MAIN(CASE(long_fault_from_user), CASE(long_aligns_and_ist),
           CASE(long_trap_gate_keeps_if), CASE(gate_checks), CASE(gate_dpl),
           CASE(double_fault_table), CASE(triple_fault), CASE(pushed_rf),
           CASE(prot_inner_and_back), CASE(prot_16_bit_gate),
           CASE(prot_bad_inner_stack), CASE(real_mode), CASE(v86_round_trip),
-          CASE(iretq), CASE(syscall_sysret), CASE(sysenter_sysexit),
-          CASE(code_breakpoints), CASE(data_breakpoints_and_step),
-          CASE(boundary_interrupts), CASE(boundary_nmi), CASE(boundary_halt),
-          CASE(boundary_extint), CASE(boundary_init_sipi))
+          CASE(iretq), CASE(syscall_sysret), CASE(sysenter_sysexit))

@@ -68,9 +68,9 @@ static int far_code(struct x86_cpu *cpu, const struct far *f,
     struct x86_stack st;
     struct x86_frame fr = {.bytes = f->opsize};
 
-    if (d->attr & X86_TYPE_CONFORM ? dpl > cpu->cpl
-                                   : (f->sel & 3U) > cpu->cpl ||
-                                         dpl != cpu->cpl)
+    if (d->attr & X86_TYPE_CONFORM
+            ? dpl > cpu->cpl
+            : (f->sel & 3U) > cpu->cpl || dpl != cpu->cpl)
         return gp(cpu, err);
     if (!(d->attr & X86_SEG_P))
         return x86_raise_err(cpu, X86_VEC_NP, err);
@@ -108,8 +108,7 @@ static int gate_code(struct x86_cpu *cpu, const struct far *f,
     conforming = d->attr & X86_TYPE_CONFORM;
     if (!(d->attr & X86_SEG_S) || !(d->attr & X86_TYPE_CODE) || dpl > cpu->cpl)
         return gp(cpu, err);
-    if (long_mode(cpu) &&
-        (d->attr & (X86_SEG_L | X86_SEG_DB)) != X86_SEG_L)
+    if (long_mode(cpu) && (d->attr & (X86_SEG_L | X86_SEG_DB)) != X86_SEG_L)
         return gp(cpu, err);
     if (!f->call && !conforming && dpl != cpu->cpl)
         return gp(cpu, err);
@@ -256,58 +255,15 @@ int x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
 
 /* ---- RETF ---- */
 
-/* Check the CS that RETF or IRET goes back to; *d filled. */
-static int ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
-                    struct x86_desc *d)
+static int ret_outer(struct x86_cpu *cpu, struct x86_stack *st, unsigned opsize,
+                     uint16_t pop_bytes, uint8_t cpl, const struct x86_desc *cs)
 {
-    uint32_t err = sel & 0xfffcU;
-    unsigned rpl = sel & 3U, dpl;
-
-    if (!err)
-        return gp(cpu, 0);
-    if (x86_desc_read(cpu, sel, X86_VEC_GP, 0, d))
-        return X86_FAULT;
-    dpl = X86_SEG_DPL(d->attr);
-    if (!(d->attr & X86_SEG_S) || !(d->attr & X86_TYPE_CODE) ||
-        rpl < cpu->cpl ||
-        (d->attr & X86_TYPE_CONFORM ? dpl > rpl : dpl != rpl))
-        return gp(cpu, err);
-    if (long_mode(cpu) && (d->attr & X86_SEG_L) && (d->attr & X86_SEG_DB))
-        return gp(cpu, err);
-    if (!(d->attr & X86_SEG_P))
-        return x86_raise_err(cpu, X86_VEC_NP, err);
-    if (x86_ip_check(cpu, d, off, 0))
-        return X86_FAULT;
-    return x86_desc_accessed(cpu, d);
-}
-
-static int ret_outer(struct x86_cpu *cpu, struct x86_stack *st,
-                     unsigned opsize, uint16_t pop_bytes, const uint64_t *ret,
-                     const struct x86_desc *cs)
-{
-    uint8_t cpl = ret[1] & 3U;
-    bool to64 = long_mode(cpu) && (cs->attr & X86_SEG_L);
-    struct x86_seg ss;
-    struct x86_desc d;
-    uint64_t v[2];
-    uint16_t sel;
-
     st->sp += pop_bytes;
-    if (x86_stack_pop(cpu, st, 2, opsize, v))
+    if (x86_ret_stack(cpu, st, opsize, cs, cpl))
         return X86_FAULT;
-    sel = (uint16_t)v[1];
-    if (!(sel & 0xfffc) && to64 && cpl != 3 && (sel & 3U) == cpl) {
-        x86_ss_null(&ss, cpl);
-    } else {
-        if (x86_ss_fetch(cpu, sel, cpl, X86_VEC_GP, 0, &d))
-            return X86_FAULT;
-        x86_seg_set(&ss, sel, &d);
-    }
-    st->sp = v[0] + pop_bytes;
-    st->ss = ss;
-    st->wide = to64;
+    st->sp += pop_bytes;
     cpu->gpr[X86_RSP] = x86_stack_sp(cpu, st);
-    cpu->seg[X86_SEG_SS] = ss;
+    cpu->seg[X86_SEG_SS] = st->ss;
     x86_segs_outer(cpu, cpl);
     return 0;
 }
@@ -333,11 +289,10 @@ int x86_far_ret(struct x86_cpu *cpu, unsigned opsize, uint16_t pop_bytes)
         x86_mode_changed(cpu);
         return 0;
     }
-    if (ret_code(cpu, sel, v[0], &d))
+    if (x86_ret_code(cpu, sel, v[0], &d))
         return X86_FAULT;
     if ((sel & 3U) > cpu->cpl) {
-        v[1] = sel;
-        if (ret_outer(cpu, &st, opsize, pop_bytes, v, &d))
+        if (ret_outer(cpu, &st, opsize, pop_bytes, sel & 3U, &d))
             return X86_FAULT;
     } else {
         st.sp += pop_bytes;

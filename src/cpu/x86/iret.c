@@ -8,8 +8,7 @@
 #include "cpu/x86/stack.h"
 #include "cpu/x86/task.h"
 
-#define FL_USER                                                                \
-    (X86_FL_ARITH | X86_FL_TF | X86_FL_DF | X86_FL_NT)
+#define FL_USER (X86_FL_ARITH | X86_FL_TF | X86_FL_DF | X86_FL_NT)
 #define FL_WIDE (X86_FL_RF | X86_FL_AC | X86_FL_ID)
 
 static int gp(struct x86_cpu *cpu, uint32_t error)
@@ -89,56 +88,6 @@ static int iret_v86(struct x86_cpu *cpu, struct x86_stack *st,
     return 0;
 }
 
-/* The CS that is gone back to. */
-static int iret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
-                     struct x86_desc *d)
-{
-    uint32_t err = sel & 0xfffcU;
-    unsigned rpl = sel & 3U, dpl;
-
-    if (!err)
-        return gp(cpu, 0);
-    if (x86_desc_read(cpu, sel, X86_VEC_GP, 0, d))
-        return X86_FAULT;
-    dpl = X86_SEG_DPL(d->attr);
-    if (!(d->attr & X86_SEG_S) || !(d->attr & X86_TYPE_CODE) ||
-        rpl < cpu->cpl ||
-        (d->attr & X86_TYPE_CONFORM ? dpl > rpl : dpl != rpl))
-        return gp(cpu, err);
-    if ((cpu->efer & X86_EFER_LMA) && (d->attr & X86_SEG_L) &&
-        (d->attr & X86_SEG_DB))
-        return gp(cpu, err);
-    if (!(d->attr & X86_SEG_P))
-        return x86_raise_err(cpu, X86_VEC_NP, err);
-    if (x86_ip_check(cpu, d, off, 0))
-        return X86_FAULT;
-    return x86_desc_accessed(cpu, d);
-}
-
-/* The SS and rSP that come with the frame; *st becomes the new stack. */
-static int iret_stack(struct x86_cpu *cpu, struct x86_stack *st,
-                      unsigned opsize, const struct x86_desc *cs, uint8_t cpl)
-{
-    bool to64 = (cpu->efer & X86_EFER_LMA) && (cs->attr & X86_SEG_L);
-    struct x86_desc d;
-    uint64_t v[2];
-    uint16_t sel;
-
-    if (x86_stack_pop(cpu, st, 2, opsize, v))
-        return X86_FAULT;
-    sel = (uint16_t)v[1];
-    if (!(sel & 0xfffc) && to64 && cpl != 3 && (sel & 3U) == cpl) {
-        x86_ss_null(&st->ss, cpl);
-    } else {
-        if (x86_ss_fetch(cpu, sel, cpl, X86_VEC_GP, 0, &d))
-            return X86_FAULT;
-        x86_seg_set(&st->ss, sel, &d);
-    }
-    st->sp = v[0];
-    st->wide = to64;
-    return 0;
-}
-
 int x86_iret(struct x86_cpu *cpu, unsigned opsize)
 {
     uint64_t may = FL_USER | FL_WIDE;
@@ -160,12 +109,12 @@ int x86_iret(struct x86_cpu *cpu, unsigned opsize)
     if ((v[2] & X86_FL_VM) && cpu->cpl == 0 && opsize == 4 &&
         !(cpu->efer & X86_EFER_LMA))
         return iret_v86(cpu, &st, v);
-    if (iret_code(cpu, sel, v[0], &cs))
+    if (x86_ret_code(cpu, sel, v[0], &cs))
         return X86_FAULT;
     cpl = sel & 3U;
     outer = cpl > cpu->cpl;
     if (outer || x86_mode(cpu) == X86_MODE_64) {
-        if (iret_stack(cpu, &st, opsize, &cs, cpl))
+        if (x86_ret_stack(cpu, &st, opsize, &cs, cpl))
             return X86_FAULT;
         cpu->seg[X86_SEG_SS] = st.ss;
     }

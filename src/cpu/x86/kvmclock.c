@@ -10,8 +10,8 @@
 #include "cpu/x86/exceptions.h"
 #include "cpu/x86/msr.h"
 
-#define ENABLE      1U
-#define TSC_STABLE  1U
+#define ENABLE     1U
+#define TSC_STABLE 1U
 
 /* struct pvclock_vcpu_time_info */
 struct vcpu_time {

@@ -14,9 +14,9 @@
 
 /* What an LVT entry keeps of a write, by X86_LVT_*. */
 static const uint32_t lvt_mask[7] = {
-    [X86_LVT_TIMER] = 0x700ff,   [X86_LVT_THERMAL] = 0x107ff,
-    [X86_LVT_PERF] = 0x107ff,    [X86_LVT_LINT0] = 0x1a7ff,
-    [X86_LVT_LINT1] = 0x1a7ff,   [X86_LVT_ERROR] = 0x100ff,
+    [X86_LVT_TIMER] = 0x700ff, [X86_LVT_THERMAL] = 0x107ff,
+    [X86_LVT_PERF] = 0x107ff,  [X86_LVT_LINT0] = 0x1a7ff,
+    [X86_LVT_LINT1] = 0x1a7ff, [X86_LVT_ERROR] = 0x100ff,
 };
 
 static bool x2(const struct x86_cpu *cpu)
@@ -282,9 +282,9 @@ static uint32_t reg_bits(unsigned reg)
     int lvt = lvt_index(reg);
 
     if (lvt >= 0) /* delivery status and remote IRR may be written as read */
-        return lvt_mask[lvt] | (lvt == X86_LVT_LINT0 || lvt == X86_LVT_LINT1
-                                    ? 0x5000U
-                                    : 0x1000U);
+        return lvt_mask[lvt] |
+               (lvt == X86_LVT_LINT0 || lvt == X86_LVT_LINT1 ? 0x5000U
+                                                             : 0x1000U);
     switch (reg) {
     case 0x08:
         return 0xff;
@@ -335,13 +335,11 @@ static bool reg_write(struct x86_cpu *cpu, unsigned reg, uint32_t val)
         l->esr_pending = 0;
         return true;
     case 0x30:
-        l->icr = (l->icr & ~UINT64_C(0xffffffff)) |
-                 (val & ~X86_ICR_PENDING);
+        l->icr = (l->icr & ~UINT64_C(0xffffffff)) | (val & ~X86_ICR_PENDING);
         x86_lapic_ipi(cpu, l->icr);
         return true;
     case 0x31:
-        l->icr = (l->icr & 0xffffffffU) |
-                 (uint64_t)(val & 0xff000000U) << 32;
+        l->icr = (l->icr & 0xffffffffU) | (uint64_t)(val & 0xff000000U) << 32;
         return true;
     case 0x38:
         x86_lapic_timer_start(cpu, val);

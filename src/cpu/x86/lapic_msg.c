@@ -20,7 +20,7 @@ enum msg_mode {
 
 struct msg {
     uint32_t dest;
-    bool wide;    /* dest is 32 bits: from an x2APIC */
+    bool wide; /* dest is 32 bits: from an x2APIC */
     bool logical;
     bool level;
     uint8_t mode; /* enum msg_mode */

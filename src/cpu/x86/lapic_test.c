@@ -274,9 +274,9 @@ TEST(base_transitions)
     CHECK(x86_lapic_extint_ok(cpu));
     CHECK_EQ(x86_wrmsr(cpu, X86_MSR_APIC_BASE, b | X86_APIC_BASE_EN), 0);
     CHECK(!x86_lapic_extint_ok(cpu));
-    CHECK_EQ(x86_wrmsr(cpu, X86_MSR_APIC_BASE,
-                       UINT64_C(0x1000) | X86_APIC_BASE_EN),
-             0);
+    CHECK_EQ(
+        x86_wrmsr(cpu, X86_MSR_APIC_BASE, UINT64_C(0x1000) | X86_APIC_BASE_EN),
+        0);
     CHECK_EQ(x86_lapic_page(cpu), 0x1000);
     CHECK_EQ(x86_wrmsr(cpu, X86_MSR_APIC_BASE, BIT(45)), X86_FAULT);
     fx_fini(&fx);

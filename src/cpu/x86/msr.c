@@ -10,14 +10,14 @@
 #include "cpu/x86/lapic.h"
 #include "cpu/x86/paging.h"
 
-#define MTRRCAP            0x508U /* 8 variable, fixed, write-combining */
-#define MCG_BANKS          4U
-#define MISC_ENABLE_RESET  UINT64_C(0x1801)
-#define MISC_ENABLE_VALID  UINT64_C(0x400c51889)
-#define MISC_ENABLE_FIXED  UINT64_C(0x400401880) /* reads as it is */
-#define PAT_RESET          UINT64_C(0x0007040600070406)
-#define BIOS_SIGN_ID       (UINT64_C(1) << 32)
-#define EFER_WRITABLE      (X86_EFER_SCE | X86_EFER_LME | X86_EFER_NXE)
+#define MTRRCAP           0x508U /* 8 variable, fixed, write-combining */
+#define MCG_BANKS         4U
+#define MISC_ENABLE_RESET UINT64_C(0x1801)
+#define MISC_ENABLE_VALID UINT64_C(0x400c51889)
+#define MISC_ENABLE_FIXED UINT64_C(0x400401880) /* reads as it is */
+#define PAT_RESET         UINT64_C(0x0007040600070406)
+#define BIOS_SIGN_ID      (UINT64_C(1) << 32)
+#define EFER_WRITABLE     (X86_EFER_SCE | X86_EFER_LME | X86_EFER_NXE)
 
 static int gp0(struct x86_cpu *cpu)
 {
@@ -138,8 +138,8 @@ static bool slot_find(struct x86_cpu *cpu, uint32_t index, struct slot *s)
     }
 }
 
-static int slot_write(struct x86_cpu *cpu, uint32_t index,
-                      const struct slot *s, uint64_t val)
+static int slot_write(struct x86_cpu *cpu, uint32_t index, const struct slot *s,
+                      uint64_t val)
 {
     if (s->check == CHECK_CANONICAL ? !x86_canonical(val) : val & ~s->valid)
         return gp0(cpu);
@@ -300,8 +300,8 @@ static void tsc_shift(struct x86_cpu *cpu, uint64_t delta)
 
 static int spec_ctrl_write(struct x86_cpu *cpu, uint64_t val)
 {
-    uint64_t valid = 1 | (spec_bit(cpu, 27) ? 2 : 0) |
-                     (spec_bit(cpu, 31) ? 4 : 0);
+    uint64_t valid =
+        1 | (spec_bit(cpu, 27) ? 2 : 0) | (spec_bit(cpu, 31) ? 4 : 0);
 
     if (!spec_bit(cpu, 26) || (val & ~valid))
         return gp0(cpu);
@@ -313,8 +313,8 @@ static int misc_enable_write(struct x86_cpu *cpu, uint64_t val)
 {
     if (val & ~MISC_ENABLE_VALID)
         return gp0(cpu);
-    cpu->msr.misc_enable = (val & ~MISC_ENABLE_FIXED) |
-                           (cpu->msr.misc_enable & MISC_ENABLE_FIXED);
+    cpu->msr.misc_enable =
+        (val & ~MISC_ENABLE_FIXED) | (cpu->msr.misc_enable & MISC_ENABLE_FIXED);
     return 0;
 }
 

@@ -33,9 +33,9 @@ static void wr(uint32_t msr, uint64_t val, bool ok)
 TEST(canonical_ones)
 {
     static const uint32_t list[] = {
-        X86_MSR_LSTAR,        X86_MSR_CSTAR,       X86_MSR_FS_BASE,
-        X86_MSR_GS_BASE,      X86_MSR_KERNEL_GS_BASE,
-        X86_MSR_SYSENTER_ESP, X86_MSR_SYSENTER_EIP};
+        X86_MSR_LSTAR,       X86_MSR_CSTAR,          X86_MSR_FS_BASE,
+        X86_MSR_GS_BASE,     X86_MSR_KERNEL_GS_BASE, X86_MSR_SYSENTER_ESP,
+        X86_MSR_SYSENTER_EIP};
 
     fx_init(&fx, 1);
     for (size_t i = 0; i < ARRAY_LEN(list); i++) {
@@ -228,8 +228,8 @@ static void note_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
 {
     struct flushes *f = ctx;
 
-    *f = (struct flushes){
-        .n = f->n + 1, .kind = kind, .va = va.v, .pcid = pcid};
+    *f =
+        (struct flushes){.n = f->n + 1, .kind = kind, .va = va.v, .pcid = pcid};
 }
 
 static void note_mode(void *ctx)
@@ -268,8 +268,7 @@ TEST(invpcid)
         unsigned n = f.n;
 
         cpu->cr4 = rows[i].pcide ? X86_CR4_PCIDE : 0;
-        CHECK_EQ(x86_invpcid(cpu, rows[i].type, d),
-                 rows[i].ok ? 0 : X86_FAULT);
+        CHECK_EQ(x86_invpcid(cpu, rows[i].type, d), rows[i].ok ? 0 : X86_FAULT);
         CHECK_EQ(f.n, n + rows[i].ok);
         if (rows[i].ok)
             CHECK_EQ(f.kind, rows[i].kind);
@@ -372,6 +371,6 @@ TEST(cpuid_refusals)
     fx_fini(&fx);
 }
 
-TEST_MAIN(CASE(canonical_ones), CASE(reserved_bits), CASE(tsc),
-          CASE(kvmclock), CASE(cr0_cr4_rules), CASE(dr_rules), CASE(invpcid),
-          CASE(xsetbv), CASE(cpuid_levels), CASE(cpuid_refusals))
+TEST_MAIN(CASE(canonical_ones), CASE(reserved_bits), CASE(tsc), CASE(kvmclock),
+          CASE(cr0_cr4_rules), CASE(dr_rules), CASE(invpcid), CASE(xsetbv),
+          CASE(cpuid_levels), CASE(cpuid_refusals))

@@ -44,8 +44,8 @@ struct walking {
 uint32_t x86_access_allow(const struct x86_cpu *cpu, unsigned flags)
 {
     unsigned kind = flags & (X86_LIN_WRITE | X86_LIN_EXEC);
-    bool user = flags & X86_LIN_USER ||
-                (cpu->cpl == 3 && !(flags & X86_LIN_IMPLICIT));
+    bool user =
+        flags & X86_LIN_USER || (cpu->cpl == 3 && !(flags & X86_LIN_IMPLICIT));
     bool ac = (cpu->rflags & X86_FL_AC) &&
               (!(flags & X86_LIN_IMPLICIT) || (flags & X86_LIN_SUPER));
 
@@ -210,8 +210,8 @@ static int descend(struct x86_cpu *cpu, struct walking *w, uint32_t *pf)
             w->shift = 12 + bits * (level - 1);
             return 0;
         }
-        table = w->sh.pte_bytes == 8 ? u->pte & X86_PTE_ADDR
-                                     : u->pte & 0xfffff000U;
+        table =
+            w->sh.pte_bytes == 8 ? u->pte & X86_PTE_ADDR : u->pte & 0xfffff000U;
     }
 }
 
@@ -342,8 +342,8 @@ int x86_lin_check(struct x86_cpu *cpu, gva_t va, size_t len, unsigned flags)
     if (!(cpu->efer & X86_EFER_LMA) ||
         (x86_canonical(va.v) && x86_canonical(va.v + (len ? len - 1 : 0))))
         return 0;
-    return x86_raise_err(
-        cpu, flags & X86_LIN_STACK ? X86_VEC_SS : X86_VEC_GP, 0);
+    return x86_raise_err(cpu, flags & X86_LIN_STACK ? X86_VEC_SS : X86_VEC_GP,
+                         0);
 }
 
 /* ---- linear memory by walks ---- */

@@ -8,14 +8,14 @@
 #include "cpu/x86/cpu_fixture.h"
 #include "cpu/x86/exceptions.h"
 
-#define TABLE(level) (UINT64_C(0x100000) + (uint64_t)(level) * 0x1000)
+#define TABLE(level) (UINT64_C(0x100000) + (uint64_t)(level)*0x1000)
 #define VA           UINT64_C(0x00007a1234567890)
 #define TARGET       UINT64_C(0x40000000) /* 1 GiB aligned: fits any leaf */
 
 struct model {
     bool user, write, fetch, implicit; /* the access; user: CPL 3 */
     bool wp, smep, smap, nxe, ac;
-    unsigned leaf;      /* level of the leaf, 1-3 */
+    unsigned leaf; /* level of the leaf, 1-3 */
     bool us[5], rw[5], nx[5];
 };
 
@@ -80,8 +80,7 @@ static void map(struct fx *fx, unsigned leaf, uint64_t flags)
 {
     for (unsigned l = 4; l > leaf; l--)
         fx_put64(fx, entry_at(l), TABLE(l - 1) | flags);
-    fx_put64(fx, entry_at(leaf),
-             TARGET | flags | (leaf > 1 ? X86_PTE_PS : 0));
+    fx_put64(fx, entry_at(leaf), TARGET | flags | (leaf > 1 ? X86_PTE_PS : 0));
 }
 
 static uint64_t set_if(uint64_t v, uint64_t bit, bool on)

@@ -26,8 +26,7 @@ void x86_desc_parse(uint64_t raw, struct x86_desc *d)
     memset(d, 0, sizeof *d);
     d->raw = raw;
     d->base = bits_get(raw, 39, 16) | bits_get(raw, 63, 56) << 24;
-    d->limit =
-        (uint32_t)(bits_get(raw, 15, 0) | bits_get(raw, 51, 48) << 16);
+    d->limit = (uint32_t)(bits_get(raw, 15, 0) | bits_get(raw, 51, 48) << 16);
     d->attr = (uint32_t)(bits_get(raw, 55, 40) & 0xf0ffU);
     if (d->attr & X86_SEG_G)
         d->limit = d->limit << 12 | 0xfffU;
@@ -130,8 +129,8 @@ static bool limit_ok(const struct x86_seg *s, uint64_t off, size_t len,
                      bool typed)
 {
     uint64_t last = off + (len ? len - 1 : 0);
-    bool down = typed && !(s->attr & X86_TYPE_CODE) &&
-                (s->attr & X86_TYPE_EXPDOWN);
+    bool down =
+        typed && !(s->attr & X86_TYPE_CODE) && (s->attr & X86_TYPE_EXPDOWN);
 
     if (down)
         return off > s->limit &&
@@ -162,8 +161,8 @@ int x86_seg_check(struct x86_cpu *cpu, enum x86_seg_id seg, uint64_t off,
     }
     typed = !real_or_v86(cpu);
     if ((typed && !type_ok(s, write)) || !limit_ok(s, off, len, typed))
-        return x86_raise_err(
-            cpu, seg == X86_SEG_SS ? X86_VEC_SS : X86_VEC_GP, 0);
+        return x86_raise_err(cpu, seg == X86_SEG_SS ? X86_VEC_SS : X86_VEC_GP,
+                             0);
     *lin = gva((s->base + off) & 0xffffffffU);
     return 0;
 }
@@ -213,9 +212,8 @@ int x86_seg_load(struct x86_cpu *cpu, enum x86_seg_id seg, uint16_t sel)
         return 0;
     }
     if ((sel & 0xfffc) == 0) {
-        bool ok = seg != X86_SEG_SS ||
-                  (x86_mode(cpu) == X86_MODE_64 && cpu->cpl < 3 &&
-                   (sel & 3) == cpu->cpl);
+        bool ok = seg != X86_SEG_SS || (x86_mode(cpu) == X86_MODE_64 &&
+                                        cpu->cpl < 3 && (sel & 3) == cpu->cpl);
 
         if (!ok)
             return x86_raise_err(cpu, X86_VEC_GP, 0);
@@ -241,9 +239,8 @@ void x86_segs_outer(struct x86_cpu *cpu, uint8_t cpl)
 
     for (size_t i = 0; i < ARRAY_LEN(segs); i++) {
         struct x86_seg *s = &cpu->seg[segs[i]];
-        bool conforming =
-            (s->attr & (X86_TYPE_CODE | X86_TYPE_CONFORM)) ==
-            (X86_TYPE_CODE | X86_TYPE_CONFORM);
+        bool conforming = (s->attr & (X86_TYPE_CODE | X86_TYPE_CONFORM)) ==
+                          (X86_TYPE_CODE | X86_TYPE_CONFORM);
 
         if ((s->sel & 0xfffc) && !conforming && X86_SEG_DPL(s->attr) < cpl)
             seg_set_null(s, 0, 0);
@@ -431,8 +428,7 @@ int x86_io_check(struct x86_cpu *cpu, uint16_t port, unsigned size)
 
     if (!(cpu->cr0 & X86_CR0_PE))
         return 0;
-    if (!(cpu->rflags & X86_FL_VM) &&
-        cpu->cpl <= bits_get(cpu->rflags, 13, 12))
+    if (!(cpu->rflags & X86_FL_VM) && cpu->cpl <= bits_get(cpu->rflags, 13, 12))
         return 0;
     if ((cpu->tr.attr & X86_SEG_UNUSABLE) ||
         !(X86_SEG_TYPE(cpu->tr.attr) & 8U) || cpu->tr.limit < 103)

@@ -38,7 +38,7 @@ TEST(limits)
         {0xfff, 0x4091, 0, 1, false, true},
         {0xfff, 0x4099, 0, 1, false, false}, /* execute-only */
         {0xfff, 0x409b, 0, 1, false, true},
-        {0xfff, 0x409b, 0, 1, true, false}, /* code is never written */
+        {0xfff, 0x409b, 0, 1, true, false},     /* code is never written */
         {0xfff, 0x4097, 0xfff, 1, true, false}, /* expand-down */
         {0xfff, 0x4097, 0x1000, 1, true, true},
         {0xfff, 0x4097, 0xfffffffcU, 4, true, true},
@@ -57,8 +57,8 @@ TEST(limits)
             cpu->seg[seg] = (struct x86_seg){.base = 0x10000000,
                                              .limit = rows[i].limit,
                                              .attr = rows[i].attr};
-            r = x86_seg_check(cpu, seg, rows[i].off, rows[i].len,
-                              rows[i].write, &lin);
+            r = x86_seg_check(cpu, seg, rows[i].off, rows[i].len, rows[i].write,
+                              &lin);
             CHECK_EQ(r, rows[i].ok ? 0 : X86_FAULT);
             if (r)
                 CHECK_EQ(cpu->exc.vector, s ? X86_VEC_SS : X86_VEC_GP);
@@ -333,11 +333,11 @@ static void task_setup(void)
     setup(false);
     put_desc(FX_TR, fx_desc((uint32_t)FX_TSS, 0x1ff, 0x8b));
     put_desc(FX_FREE, fx_desc((uint32_t)TSS2, 0x67, 0x89));
-    fx_put32(&fx, TSS2 + 32, 0x7000);   /* EIP */
-    fx_put32(&fx, TSS2 + 36, 0x2);      /* EFLAGS */
-    fx_put32(&fx, TSS2 + 40, 0xaaaa);   /* EAX */
-    fx_put32(&fx, TSS2 + 56, 0x88000);  /* ESP */
-    fx_put32(&fx, TSS2 + 72, FX_SS0);   /* ES CS SS DS FS GS */
+    fx_put32(&fx, TSS2 + 32, 0x7000);  /* EIP */
+    fx_put32(&fx, TSS2 + 36, 0x2);     /* EFLAGS */
+    fx_put32(&fx, TSS2 + 40, 0xaaaa);  /* EAX */
+    fx_put32(&fx, TSS2 + 56, 0x88000); /* ESP */
+    fx_put32(&fx, TSS2 + 72, FX_SS0);  /* ES CS SS DS FS GS */
     fx_put32(&fx, TSS2 + 76, FX_CS0);
     fx_put32(&fx, TSS2 + 80, FX_SS0);
     fx_put32(&fx, TSS2 + 84, FX_SS0);
@@ -405,7 +405,7 @@ TEST(io_rights)
     fx_put64(&fx, FX_TSS + 0x68 + 0x78, ~UINT64_C(0) >> 1); /* 0x3ff */
     CHECK_EQ(x86_io_check(cpu, 0x3fe, 1), X86_FAULT);
     CHECK_EQ(x86_io_check(cpu, 0x3ff, 1), 0);
-    CHECK_EQ(x86_io_check(cpu, 0x3ff, 2), X86_FAULT); /* 0x400 is not */
+    CHECK_EQ(x86_io_check(cpu, 0x3ff, 2), X86_FAULT);  /* 0x400 is not */
     CHECK_EQ(x86_io_check(cpu, 0xffff, 1), X86_FAULT); /* past the limit */
     fx_fini(&fx);
 }

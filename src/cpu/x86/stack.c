@@ -15,8 +15,8 @@ static uint64_t sp_mask(const struct x86_stack *st)
 
 static unsigned lin_flags(const struct x86_stack *st)
 {
-    return X86_LIN_STACK | (st->cpl == 3 ? X86_LIN_USER
-                                         : X86_LIN_IMPLICIT | X86_LIN_SUPER);
+    return X86_LIN_STACK |
+           (st->cpl == 3 ? X86_LIN_USER : X86_LIN_IMPLICIT | X86_LIN_SUPER);
 }
 
 void x86_stack_now(const struct x86_cpu *cpu, struct x86_stack *st)
@@ -152,8 +152,7 @@ int x86_stack_inner(struct x86_cpu *cpu, uint8_t cpl, uint32_t ext,
     uint16_t sel = 0;
     struct x86_desc d;
 
-    if ((cpu->tr.attr & X86_SEG_UNUSABLE) ||
-        off + n + 1 > cpu->tr.limit)
+    if ((cpu->tr.attr & X86_SEG_UNUSABLE) || off + n + 1 > cpu->tr.limit)
         return x86_raise_err(cpu, X86_VEC_TS, (cpu->tr.sel & 0xfffcU) | ext);
     if (x86_lin_read(cpu, cpu->tr.base + off, &esp, n, X86_LIN_IMPLICIT) ||
         x86_lin_read(cpu, cpu->tr.base + off + n, &sel, 2, X86_LIN_IMPLICIT) ||
@@ -202,14 +201,61 @@ void x86_ss_flat(struct x86_cpu *cpu, uint16_t sel, uint8_t cpl)
     cpu->seg[X86_SEG_SS] = (struct x86_seg){
         .sel = (uint16_t)((sel & 0xfffcU) | cpl),
         .limit = 0xffffffffU,
-        .attr =
-            (uint32_t)(X86_SEG_S | X86_SEG_P | X86_SEG_G | X86_SEG_DB) | 3U |
-            (uint32_t)cpl << 5};
+        .attr = (uint32_t)(X86_SEG_S | X86_SEG_P | X86_SEG_G | X86_SEG_DB) |
+                3U | (uint32_t)cpl << 5};
 }
 
 void x86_ss_null(struct x86_seg *ss, uint8_t cpl)
 {
-    *ss = (struct x86_seg){.sel = cpl,
-                           .attr = (uint32_t)X86_SEG_UNUSABLE |
-                                   (uint32_t)cpl << 5};
+    *ss = (struct x86_seg){
+        .sel = cpl, .attr = (uint32_t)X86_SEG_UNUSABLE | (uint32_t)cpl << 5};
+}
+
+/* ---- where RETF and IRET go back to ---- */
+
+int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
+                 struct x86_desc *d)
+{
+    uint32_t err = sel & 0xfffcU;
+    unsigned rpl = sel & 3U, dpl;
+
+    if (!err)
+        return x86_raise_err(cpu, X86_VEC_GP, 0);
+    if (x86_desc_read(cpu, sel, X86_VEC_GP, 0, d))
+        return X86_FAULT;
+    dpl = X86_SEG_DPL(d->attr);
+    if (!(d->attr & X86_SEG_S) || !(d->attr & X86_TYPE_CODE) ||
+        rpl < cpu->cpl || (d->attr & X86_TYPE_CONFORM ? dpl > rpl : dpl != rpl))
+        return x86_raise_err(cpu, X86_VEC_GP, err);
+    if ((cpu->efer & X86_EFER_LMA) && (d->attr & X86_SEG_L) &&
+        (d->attr & X86_SEG_DB))
+        return x86_raise_err(cpu, X86_VEC_GP, err);
+    if (!(d->attr & X86_SEG_P))
+        return x86_raise_err(cpu, X86_VEC_NP, err);
+    if (x86_ip_check(cpu, d, off, 0))
+        return X86_FAULT;
+    return x86_desc_accessed(cpu, d);
+}
+
+int x86_ret_stack(struct x86_cpu *cpu, struct x86_stack *st, unsigned bytes,
+                  const struct x86_desc *cs, uint8_t cpl)
+{
+    bool to64 = (cpu->efer & X86_EFER_LMA) && (cs->attr & X86_SEG_L);
+    struct x86_desc d;
+    uint64_t v[2]; /* rSP, SS */
+    uint16_t sel;
+
+    if (x86_stack_pop(cpu, st, 2, bytes, v))
+        return X86_FAULT;
+    sel = (uint16_t)v[1];
+    if (!(sel & 0xfffc) && to64 && cpl != 3 && (sel & 3U) == cpl) {
+        x86_ss_null(&st->ss, cpl);
+    } else {
+        if (x86_ss_fetch(cpu, sel, cpl, X86_VEC_GP, 0, &d))
+            return X86_FAULT;
+        x86_seg_set(&st->ss, sel, &d);
+    }
+    st->sp = v[0];
+    st->wide = to64;
+    return 0;
 }

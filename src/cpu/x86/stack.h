@@ -39,7 +39,8 @@ void x86_stack_now(const struct x86_cpu *cpu, struct x86_stack *st);
 int x86_stack_inner(struct x86_cpu *cpu, uint8_t cpl, uint32_t ext,
                     struct x86_stack *st);
 
-/** x86_stack_ist() - 64-bit TSS: slot @slot (0-2 RSPn, 3 + n: IST n, n >= 1) */
+/** x86_stack_slot64() - 64-bit TSS: slot @slot (0-2 RSPn, 3 + n: IST n, n >= 1)
+ */
 int x86_stack_slot64(struct x86_cpu *cpu, unsigned slot, uint32_t ext,
                      uint64_t *rsp);
 
@@ -62,6 +63,14 @@ void x86_cs_set(struct x86_cpu *cpu, uint16_t sel, const struct x86_desc *d,
  * @error: of the #GP raised if not. Return: 0 or X86_FAULT. */
 int x86_ip_check(struct x86_cpu *cpu, const struct x86_desc *d, uint64_t off,
                  uint32_t error);
+
+/** x86_ret_code() - check the CS that RETF or IRET goes back to; *d filled */
+int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
+                 struct x86_desc *d);
+/** x86_ret_stack() - pop and check rSP and SS; *st becomes the new stack
+ * @cs: the code segment gone back to; @cpl: its privilege */
+int x86_ret_stack(struct x86_cpu *cpu, struct x86_stack *st, unsigned bytes,
+                  const struct x86_desc *cs, uint8_t cpl);
 
 /* Flat segments of fast system calls. */
 void x86_cs_flat(struct x86_cpu *cpu, uint16_t sel, uint8_t cpl, bool wide);

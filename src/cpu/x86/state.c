@@ -16,8 +16,7 @@
 
 static void seg_reset(struct x86_seg *s, uint32_t type)
 {
-    *s = (struct x86_seg){.limit = 0xffff,
-                          .attr = (uint32_t)X86_SEG_P | type};
+    *s = (struct x86_seg){.limit = 0xffff, .attr = (uint32_t)X86_SEG_P | type};
 }
 
 static void segs_reset(struct x86_cpu *cpu)

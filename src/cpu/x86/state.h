@@ -19,8 +19,22 @@
 #include "cpu/x86/decode.h" /* enum x86_mode, enum x86_seg_id */
 
 enum x86_gpr {
-    X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
-    X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15
+    X86_RAX,
+    X86_RCX,
+    X86_RDX,
+    X86_RBX,
+    X86_RSP,
+    X86_RBP,
+    X86_RSI,
+    X86_RDI,
+    X86_R8,
+    X86_R9,
+    X86_R10,
+    X86_R11,
+    X86_R12,
+    X86_R13,
+    X86_R14,
+    X86_R15
 };
 
 /* RFLAGS */
@@ -87,11 +101,24 @@ enum x86_gpr {
 
 /* Exception vectors (SDM vol. 3A 6.3.1). */
 enum x86_vector {
-    X86_VEC_DE = 0, X86_VEC_DB = 1, X86_VEC_NMI = 2, X86_VEC_BP = 3,
-    X86_VEC_OF = 4, X86_VEC_BR = 5, X86_VEC_UD = 6, X86_VEC_NM = 7,
-    X86_VEC_DF = 8, X86_VEC_TS = 10, X86_VEC_NP = 11, X86_VEC_SS = 12,
-    X86_VEC_GP = 13, X86_VEC_PF = 14, X86_VEC_MF = 16, X86_VEC_AC = 17,
-    X86_VEC_MC = 18, X86_VEC_XM = 19
+    X86_VEC_DE = 0,
+    X86_VEC_DB = 1,
+    X86_VEC_NMI = 2,
+    X86_VEC_BP = 3,
+    X86_VEC_OF = 4,
+    X86_VEC_BR = 5,
+    X86_VEC_UD = 6,
+    X86_VEC_NM = 7,
+    X86_VEC_DF = 8,
+    X86_VEC_TS = 10,
+    X86_VEC_NP = 11,
+    X86_VEC_SS = 12,
+    X86_VEC_GP = 13,
+    X86_VEC_PF = 14,
+    X86_VEC_MF = 16,
+    X86_VEC_AC = 17,
+    X86_VEC_MC = 18,
+    X86_VEC_XM = 19
 };
 
 /* A segment register: selector and the cached descriptor.
@@ -134,16 +161,16 @@ struct x86_xsave {
 /* Local APIC (SDM vol. 3A ch. 11). Registers as the guest sees them. Touched
  * by the vCPU's own thread only; others go through struct kick. */
 struct x86_lapic {
-    uint64_t apic_base;  /* IA32_APIC_BASE: bit 11 enable, 10 x2APIC, 8 BSP */
-    uint32_t id;         /* x2APIC id; the xAPIC id is id << 24 */
+    uint64_t apic_base; /* IA32_APIC_BASE: bit 11 enable, 10 x2APIC, 8 BSP */
+    uint32_t id;        /* x2APIC id; the xAPIC id is id << 24 */
     uint32_t tpr;
-    uint32_t ldr, dfr;   /* xAPIC only; x2APIC's LDR follows from id */
+    uint32_t ldr, dfr; /* xAPIC only; x2APIC's LDR follows from id */
     uint32_t svr;
     uint32_t isr[8], tmr[8], irr[8];
     uint32_t esr, esr_pending;
     uint64_t icr;
-    uint32_t lvt[7];     /* CMCI timer thermal perf LINT0 LINT1 error */
-    uint32_t timer_icr;  /* initial count */
+    uint32_t lvt[7];    /* CMCI timer thermal perf LINT0 LINT1 error */
+    uint32_t timer_icr; /* initial count */
     uint32_t timer_dcr;
     uint64_t timer_start_ns; /* guest time when the count was loaded */
     uint64_t timer_due_ns;   /* ... when it ends; CLOCK_NEVER: stopped */
@@ -171,7 +198,7 @@ enum x86_activity {
 struct x86_event {
     bool valid;
     bool has_error;
-    bool soft;      /* INT n, INT3, INTO: the gate's DPL is checked */
+    bool soft; /* INT n, INT3, INTO: the gate's DPL is checked */
     uint8_t vector;
     uint32_t error;
 };
@@ -216,11 +243,13 @@ struct x86_exc {
 #define X86_LIN_READ     0U
 #define X86_LIN_WRITE    1U
 #define X86_LIN_EXEC     2U
-#define X86_LIN_IMPLICIT 4U /* as supervisor whatever the CPL (GDT, IDT, TSS) */
-#define X86_LIN_USER     8U /* as CPL 3 (pushes onto an outer stack) */
-#define X86_LIN_STACK    16U
-#define X86_LIN_SUPER    32U /* with _IMPLICIT: as CPL 0, but RFLAGS.AC counts
-                                (pushes onto an inner stack) */
+#define X86_LIN_IMPLICIT 4U /* as supervisor whatever the CPL (GDT, IDT, TSS)  \
+                             */
+#define X86_LIN_USER  8U    /* as CPL 3 (pushes onto an outer stack) */
+#define X86_LIN_STACK 16U
+#define X86_LIN_SUPER                                                          \
+    32U /* with _IMPLICIT: as CPL 0, but RFLAGS.AC counts                      \
+           (pushes onto an inner stack) */
 
 enum x86_flush {
     X86_FLUSH_ALL,       /* everything, global entries too */
@@ -267,17 +296,17 @@ struct x86_cpu {
     uint64_t tsc_offset; /* guest TSC = clock_tsc + tsc_offset */
     uint64_t icount;     /* instructions retired (a rep counts once) */
     struct x86_event event;
-    struct x86_exc exc; /* valid only after X86_FAULT */
-    uint64_t db_pending;  /* DR6 bits of traps due at the instruction's end */
+    struct x86_exc exc;    /* valid only after X86_FAULT */
+    uint64_t db_pending;   /* DR6 bits of traps due at the instruction's end */
     uint64_t pae_pdpte[4]; /* loaded with CR3 in PAE paging */
     struct x86_msrs msr;
     struct x86_lapic lapic;
     struct x86_xsave xsave;
 
     /* wiring, not state */
-    unsigned index;        /* vCPU number = APIC id */
+    unsigned index; /* vCPU number = APIC id */
     struct vm *vm;
-    struct x86_topology *topo;        /* all vCPUs of the VM */
+    struct x86_topology *topo; /* all vCPUs of the VM */
     const struct x86_cpuid *cpuid;
     const struct x86_lin_ops *lin; /* set by the engine; never NULL */
     void *lin_ctx;

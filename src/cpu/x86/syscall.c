@@ -19,8 +19,8 @@ int x86_syscall(struct x86_cpu *cpu, uint64_t next_rip)
         return x86_raise(cpu, X86_VEC_UD);
     cpu->gpr[X86_RCX] = next_rip;
     cpu->gpr[X86_R11] = cpu->rflags & ~X86_FL_RF;
-    cpu->rflags = (cpu->rflags & ~(cpu->msr.fmask | X86_FL_RF | X86_FL_VM)) |
-                  X86_FL_ONE;
+    cpu->rflags =
+        (cpu->rflags & ~(cpu->msr.fmask | X86_FL_RF | X86_FL_VM)) | X86_FL_ONE;
     x86_cs_flat(cpu, sel & 0xfffcU, 0, true);
     x86_ss_flat(cpu, (uint16_t)((sel & 0xfffcU) + 8), 0);
     cpu->rip = cpu->msr.lstar;
@@ -60,8 +60,8 @@ int x86_sysenter(struct x86_cpu *cpu)
     cpu->rflags &= ~(X86_FL_VM | X86_FL_IF | X86_FL_RF);
     x86_cs_flat(cpu, sel, 0, lm);
     x86_ss_flat(cpu, (uint16_t)(sel + 8), 0);
-    cpu->gpr[X86_RSP] = lm ? cpu->msr.sysenter_esp
-                           : (uint32_t)cpu->msr.sysenter_esp;
+    cpu->gpr[X86_RSP] =
+        lm ? cpu->msr.sysenter_esp : (uint32_t)cpu->msr.sysenter_esp;
     cpu->rip = lm ? cpu->msr.sysenter_eip : (uint32_t)cpu->msr.sysenter_eip;
     x86_mode_changed(cpu);
     return 0;

@@ -183,8 +183,7 @@ int x86_task_switch(struct x86_cpu *cpu, const struct x86_task_switch *ts)
         return X86_FAULT;
     if (!leave_busy && set_busy(cpu, old.addr, old.attr, false))
         return X86_FAULT;
-    if (leave_busy &&
-        x86_lin_write(cpu, d.base, &link, 2, X86_LIN_IMPLICIT))
+    if (leave_busy && x86_lin_write(cpu, d.base, &link, 2, X86_LIN_IMPLICIT))
         return X86_FAULT;
     if (ts->why != X86_TASK_IRET && set_busy(cpu, d.addr, d.attr, true))
         return X86_FAULT;

@@ -22,11 +22,6 @@ struct x86_cpu;
 #define BOOT_IMAGE_MAX_BYTES (UINT64_C(2) << 30)
 #define BOOT_INITRDS_MAX     64
 
-/* What the default guest is started with, before what --append adds. The
- * kernel's self-tests of its cryptography are left out: they are half of the
- * instructions of a boot. */
-#define BOOT_DEFAULT_CMDLINE "console=ttyS0 quiet cryptomgr.notests"
-
 /* A whole image in memory. */
 struct boot_image {
     const uint8_t *data;

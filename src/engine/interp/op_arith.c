@@ -192,8 +192,8 @@ int op_xchg(struct interp *in, const struct op *o)
 
 /* ---- compare-exchanges ---- */
 
-/* Register destination: the host's own, so that the upper halves that a 32-bit
- * one leaves or clears are the host's. */
+/* Register destination. A 32-bit one that is not equal keeps its upper half
+ * (observed: Sapphire Rapids). */
 static int cmpxchg_reg(struct interp *in, const struct op *o)
 {
     const struct x86_opnd *d = &o->insn->opnd[0], *s = &o->insn->opnd[1];
@@ -205,13 +205,10 @@ static int cmpxchg_reg(struct interp *in, const struct op *o)
 
     alu_sub(acc, old, size, &fl);
     cpu->rflags = fl_merge(cpu->rflags, fl);
-    if (acc == old) {
+    if (acc == old)
         reg_wr(cpu, dr, size, src);
-    } else {
+    else
         reg_wr(cpu, X86_RAX, size, old);
-        if (size == 4 && dr != X86_RAX)
-            reg_wr(cpu, dr, size, old); /* written back: upper half cleared */
-    }
     return OP_NEXT;
 }
 

@@ -9,8 +9,11 @@
  * is much longer than the chip's FIFO. Bytes in the backlog count as sent:
  * clearing the transmit FIFO or a reset does not drop them.
  *
- * Reception: bytes are taken while the FIFO has room; once some were refused,
- * the character device hears of it when the guest has read most of the FIFO.
+ * Reception: bytes are taken while the FIFO has room and the guest listens, as
+ * a sender with hardware flow control would: drivers clear the FIFO and read
+ * RBR blindly while they probe, and what came before would be lost. Once some
+ * were refused, the character device hears of it when the guest has read most
+ * of the FIFO, or listens again.
  */
 #include "dev/uart16550/uart16550.h"
 
@@ -31,6 +34,8 @@
 #define BACKLOG_BYTES  65536U /* power of two */
 #define CLOCK_HZ       1843200U
 #define TIMEOUT_MAX_NS (4 * NS_PER_MS)
+/* More than any driver's wait for THRE reads it while it is set. */
+#define POLLS_LISTENING 1000
 
 struct uart16550 {
     struct vm *vm;
@@ -55,6 +60,8 @@ struct uart16550 {
     uint8_t dlm;
     uint8_t rx[FIFO_BYTES]; /* rx[0] is the oldest */
     uint8_t rx_len;
+    bool rts_used;    /* the guest has driven RTS: it tells when to send */
+    uint16_t polls;   /* reads of an idle LSR in a row */
     bool rx_refused;  /* the character device waits for input_ready */
     bool tx_irq;      /* THR became empty and nobody has looked yet */
     bool timeout_irq; /* nobody has read the FIFO for long */
@@ -143,11 +150,22 @@ static void timeout_expired(void *ctx)
     pthread_mutex_unlock(&u->lock);
 }
 
+/* Whether the guest wants input: RTS says so once it was used; before, the
+ * receive interrupt, or that somebody polls LSR for nothing else. */
+static bool listens(const struct uart16550 *u)
+{
+    if (u->mcr & MCR_LOOP)
+        return false;
+    if (u->rts_used)
+        return u->mcr & MCR_RTS;
+    return (u->ier & IER_RX) || u->polls >= POLLS_LISTENING;
+}
+
 /* Ask for refused input again once the FIFO is nearly empty: per byte would
  * wake a thread for each. */
 static void offer_room(struct uart16550 *u)
 {
-    if (!u->rx_refused || (u->mcr & MCR_LOOP) || u->rx_len > rx_capacity(u) / 4)
+    if (!u->rx_refused || !listens(u) || u->rx_len > rx_capacity(u) / 4)
         return;
     u->rx_refused = false;
     if (u->chr.ops)
@@ -216,6 +234,8 @@ static void tx_drain(struct uart16550 *u)
 static void tx_put(struct uart16550 *u, uint8_t byte)
 {
     u->tx_irq = false;
+    if (u->polls < POLLS_LISTENING)
+        u->polls = 0;
     if (u->mcr & MCR_LOOP) {
         rx_loop(u, byte);
         u->tx_irq = true;
@@ -253,6 +273,10 @@ static uint8_t read_lsr(struct uart16550 *u)
         lsr |= LSR_DR;
     if (!u->tx_len || (u->mcr & MCR_LOOP))
         lsr |= LSR_THRE | LSR_TEMT;
+    if (lsr == (LSR_THRE | LSR_TEMT) && u->polls < POLLS_LISTENING) {
+        u->polls++;
+        offer_room(u);
+    }
     return lsr;
 }
 
@@ -270,6 +294,7 @@ static void write_ier(struct uart16550 *u, uint8_t val)
     if ((val & ~u->ier & IER_TX) && !u->tx_len)
         u->tx_irq = true;
     u->ier = val & IER_MASK;
+    offer_room(u);
 }
 
 static void write_fcr(struct uart16550 *u, uint8_t val)
@@ -293,6 +318,8 @@ static void write_mcr(struct uart16550 *u, uint8_t val)
     uint8_t lines = MSR_PRESENT, changed;
 
     u->mcr = val & MCR_MASK;
+    if ((val & MCR_RTS) && !(val & MCR_LOOP))
+        u->rts_used = true;
     if (u->mcr & MCR_LOOP)
         lines = (uint8_t)((u->mcr & MCR_RTS ? MSR_CTS : 0) |
                           (u->mcr & MCR_DTR ? MSR_DSR : 0) |
@@ -392,7 +419,7 @@ static size_t uart_input(void *dev, const uint8_t *buf, size_t len)
     size_t room = 0;
 
     pthread_mutex_lock(&u->lock);
-    if (!(u->mcr & MCR_LOOP))
+    if (listens(u))
         room = rx_capacity(u) - u->rx_len;
     if (len > room) {
         u->rx_refused = true;
@@ -442,7 +469,8 @@ static int uart_check_load(const struct uart16550 *u, struct err *e)
         return err_set(e, -EINVAL, "uart16550: %u bytes in the receive FIFO",
                        u->rx_len);
     if ((u->ier & ~IER_MASK) || (u->mcr & ~MCR_MASK) ||
-        (u->lsr_errors & ~LSR_ERRORS) || (u->fcr && !(u->fcr & FCR_ENABLE)))
+        (u->lsr_errors & ~LSR_ERRORS) || u->polls > POLLS_LISTENING ||
+        (u->fcr && !(u->fcr & FCR_ENABLE)))
         return err_set(e, -EINVAL, "uart16550: reserved register bits are set");
     return 0;
 }
@@ -483,6 +511,8 @@ static const struct state_field uart_fields[] = {
     SF_U8(uart16550, dlm),
     SF_U8A(uart16550, rx, FIFO_BYTES),
     SF_U8(uart16550, rx_len),
+    SF_BOOL(uart16550, rts_used),
+    SF_U16(uart16550, polls),
     SF_BOOL(uart16550, tx_irq),
     SF_BOOL(uart16550, timeout_irq),
     SF_BOOL(uart16550, irq_level),
@@ -514,6 +544,8 @@ static void reset_locked(struct uart16550 *u)
     u->dll = 12; /* undefined on the chip; 9600 baud as PC firmware leaves it */
     u->dlm = 0;
     u->tx_irq = false;
+    u->rts_used = false;
+    u->polls = 0;
     rx_clear(u);
     update_irq(u);
 }

@@ -2,6 +2,8 @@
 /*
  * A 16550A UART, as PCs have it at 0x3f8: 16-byte FIFOs, level interrupt gated
  * by OUT2, a character device behind it. Baud rates are remembered, not paced.
+ * RTS is honoured: a guest that uses it gets input only while it is asserted
+ * (Linux with crtscts never overruns); see uart16550.c for guests that don't.
  * Spec: National Semiconductor PC16550D data sheet (1995).
  */
 #ifndef DOPPEL_DEV_UART16550_H

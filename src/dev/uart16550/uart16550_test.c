@@ -317,6 +317,57 @@ TEST(priorities)
     teardown(&b);
 }
 
+/* Input waits until the guest listens, and while it drops RTS. */
+TEST(flow_control)
+{
+    struct bench b;
+
+    setup(&b);
+    CHECK_EQ(input(&b, "x"), 0);
+    out(&b, FCR, 0x07);
+    out(&b, MCR, 0x1a); /* RTS in loop mode is a probe */
+    out(&b, MCR, 0x08);
+    CHECK_EQ(input(&b, "x"), 0);
+    out(&b, IER, 0x05);
+    CHECK_EQ(b.r->rig.ready, 1);
+    CHECK_EQ(input(&b, "x"), 1);
+    CHECK_EQ(in(&b, DATA), 'x');
+    out(&b, MCR, 0x0b); /* from now on RTS decides */
+    CHECK_EQ(input(&b, "y"), 1);
+    out(&b, MCR, 0x09);
+    CHECK_EQ(input(&b, "z"), 0);
+    CHECK_EQ(in(&b, DATA), 'y');
+    CHECK_EQ(b.r->rig.ready, 1);
+    out(&b, MCR, 0x0b);
+    CHECK_EQ(b.r->rig.ready, 2);
+    CHECK_EQ(input(&b, "z"), 1);
+    uart16550_reset(b.r->uart);
+    CHECK_EQ(input(&b, "x"), 0);
+    teardown(&b);
+}
+
+/* A guest that knows no interrupts and no RTS, but polls. */
+TEST(polling_guest)
+{
+    struct bench b;
+
+    setup(&b);
+    CHECK_EQ(input(&b, "x"), 0);
+    for (unsigned i = 0; i < 999; i++)
+        in(&b, LSR);
+    out(&b, DATA, '?'); /* was output so far */
+    for (unsigned i = 0; i < 999; i++)
+        in(&b, LSR);
+    CHECK_EQ(b.r->rig.ready, 0);
+    in(&b, LSR);
+    CHECK_EQ(b.r->rig.ready, 1);
+    CHECK_EQ(input(&b, "x"), 1);
+    out(&b, DATA, 'x');
+    CHECK_EQ(in(&b, DATA), 'x');
+    CHECK_EQ(input(&b, "y"), 1);
+    teardown(&b);
+}
+
 TEST(out2_gates)
 {
     struct bench b;
@@ -386,6 +437,7 @@ TEST(backlog_travels)
 
     setup(&a);
     setup(&b);
+    out(&a, MCR, 0x02);
     a.r->rig.room = 0;
     for (unsigned i = 0; i < 300; i++)
         out(&a, DATA, i);
@@ -416,6 +468,7 @@ TEST(damaged_state)
 
 TEST_MAIN(CASE(probe), CASE(transmit), CASE(transmit_interrupt),
           CASE(back_pressure), CASE(receive_one), CASE(receive_fifo),
-          CASE(trigger_levels), CASE(loop), CASE(priorities), CASE(out2_gates),
+          CASE(trigger_levels), CASE(loop), CASE(priorities),
+          CASE(flow_control), CASE(polling_guest), CASE(out2_gates),
           CASE(without_backend), CASE(two_vms), CASE(backlog_travels),
           CASE(random), CASE(roundtrip), CASE(damaged_state))

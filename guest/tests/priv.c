@@ -32,7 +32,7 @@ USER_TRIES(t_ud2, "ud2")
 USER_TRIES(t_sgdt, "sgdt -64(%rsp)")
 USER_TRIES(t_smsw, "smsw %eax")
 USER_TRIES(t_canon, "mov $0x800000000000, %rax; mov (%rax), %al")
-USER_TRIES(t_canon_ss, "mov $0x800000000000, %rcx; xchg %rcx, %rsp; push %rax")
+USER_TRIES(t_canon_ss, "mov $0x800000001000, %rcx; xchg %rcx, %rsp; push %rax")
 USER_TRIES(t_nop, "nop")
 USER_TRIES(t_popf, "push $0x3202; popf; pushf; pop %rax; test $0x3200, %eax; "
                    "jz 1f; ud2; 1:")

@@ -91,7 +91,8 @@ MUST_CHECK int boot_load(struct mem *mem, const struct boot_conf *conf,
 
 /** boot_cpu_firmware() - what firmware leaves behind in every CPU (BSP and APs,
  * after each reset): MTRRs on with write-back as the default type, so that
- * Linux does not discard RAM as uncached. Source: SDM vol. 3A 11.11.2.1. */
+ * Linux does not discard RAM as uncached; the BSP's local APIC in virtual wire
+ * mode. Source: SDM vol. 3A 11.11.2.1; MP specification 1.4 3.6.2.2. */
 void boot_cpu_firmware(struct x86_cpu *cpu);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "boot/boot.h"
 #include "boot/bytes.h"
+#include "cpu/x86/lapic.h"
 #include "cpu/x86/state.h"
 
 /* Descriptors: 4 GiB, byte granularity scaled by G, DPL 0, accessed. */
@@ -31,9 +32,21 @@
 /* IA32_MTRR_DEF_TYPE: E (bit 11), default type write-back (6). */
 #define MTRR_DEF_WB 0x806U
 
+/* Virtual wire mode of the BSP: the 8259's INTR at LINT0, NMI at LINT1, the
+ * APIC on. Source: MultiProcessor Specification 1.4, 3.6.2.2, appendix A.3. */
+#define LAPIC_SVR_ON 0x10fU
+#define LAPIC_EXTINT 0x700U
+#define LAPIC_NMI    0x400U
+
 void boot_cpu_firmware(struct x86_cpu *cpu)
 {
     cpu->msr.mtrr_def_type = MTRR_DEF_WB;
+    if (cpu->lapic.apic_base & X86_APIC_BASE_BSP) {
+        cpu->lapic.svr = LAPIC_SVR_ON;
+        cpu->lapic.lvt[X86_LVT_LINT0] = LAPIC_EXTINT;
+        cpu->lapic.lvt[X86_LVT_LINT1] = LAPIC_NMI;
+        x86_lapic_publish(cpu);
+    }
 }
 
 static int put_table(struct mem *mem, uint64_t at,

@@ -162,7 +162,7 @@ static bool ldt_code16(void)
     return syscall(SYS_modify_ldt, 0x11, &d, sizeof(d)) == 0;
 }
 
-static void child(void)
+static __attribute__((noreturn)) void child(void)
 {
     static uint8_t stack[65536];
     static const int sigs[] = {SIGSEGV, SIGILL, SIGTRAP,

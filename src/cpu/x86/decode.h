@@ -90,10 +90,9 @@ enum x86_opnd_kind {
 #define X86_ACC_W 2
 
 struct x86_opnd {
-    uint8_t kind; /* enum x86_opnd_kind */
-    uint8_t reg;  /* register number, where the kind has one */
-    uint16_t
-        size; /* bytes; 0 where the operand has no data size (LEA's, REL) */
+    uint8_t kind;   /* enum x86_opnd_kind */
+    uint8_t reg;    /* register number, where the kind has one */
+    uint16_t size;  /* bytes; 0: no data (LEA, REL) */
     uint8_t access; /* X86_ACC_* */
     bool high;      /* AH CH DH BH */
 };
@@ -108,16 +107,15 @@ struct x86_insn {
     uint8_t map;    /* enum x86_map */
     uint8_t opcode; /* the opcode byte itself */
     uint8_t prefix; /* X86_PFX_* */
-    uint8_t
-        rex; /* low four bits W R X B as read from REX or (uninverted) VEX */
-    uint8_t vex_l; /* VEX.L: 0 = 128 bits, 1 = 256 */
-    uint8_t
-        vvvv;   /* VEX.vvvv, uninverted; bit 3 is ignored outside 64-bit mode */
-    uint8_t pp; /* mandatory prefix: 0 none, 1 66, 2 F3, 3 F2 */
+    uint8_t rex;    /* W R X B of REX, or of VEX uninverted */
+    uint8_t vex_l;  /* VEX.L: 0 = 128 bits, 1 = 256 */
+    uint8_t vvvv;   /* VEX.vvvv, uninverted; outside 64-bit mode bit 3 of
+                       a register number is ignored */
+    uint8_t pp;     /* mandatory prefix: 0 none, 1 66, 2 F3, 3 F2 */
     uint8_t opsize; /* effective operand size in bytes: 2, 4, 8 */
     uint8_t adsize; /* effective address size in bytes: 2, 4, 8 */
-    uint8_t
-        seg; /* enum x86_seg_id of the memory operand (override or default) */
+    uint8_t seg;    /* enum x86_seg_id of the memory operand, also when it is
+                       the default one */
     bool has_modrm;
     uint8_t modrm; /* raw */
     uint8_t sib;   /* raw */

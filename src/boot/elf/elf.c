@@ -147,6 +147,20 @@ static int elf_room_check(const struct elf_load *l, struct err *e)
                    (unsigned long long)(ALIGN_UP(need, MIB) / MIB));
 }
 
+/* vmlinux is linked to the upper half of the address space, programs are not.
+ */
+static bool elf_is_kernel(const struct elf_header *h, const uint8_t *data)
+{
+    for (unsigned i = 0; i < h->phnum; i++) {
+        const uint8_t *p = data + h->phoff + (uint64_t)i * h->phentsize;
+        struct elf_seg s;
+        elf_phdr_read(p, h->is64, &s);
+        if (bytes_get32(p) == ELF_PT_LOAD && s.vaddr >> 63)
+            return true;
+    }
+    return false;
+}
+
 static int elf_header_check(const struct elf_load *l, const uint8_t *data,
                             size_t len, struct elf_header *h, struct err *e)
 {
@@ -175,6 +189,10 @@ static int elf_header_check(const struct elf_load *l, const uint8_t *data,
                        "%s: an ELF file whose program headers (at 0x%llx) are "
                        "not at its start, or that is truncated",
                        l->name, (unsigned long long)h->phoff);
+    if (l->want64 && !elf_is_kernel(h, data))
+        return err_set(e, -ENOEXEC,
+                       "%s: not a kernel but an ordinary program for x86-64",
+                       l->name);
     return 0;
 }
 

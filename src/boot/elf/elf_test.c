@@ -109,6 +109,22 @@ TEST(lies_are_refused)
     mem_destroy(mem);
 }
 
+TEST(programs_are_no_kernels)
+{
+    static uint8_t elf[TI_ELF_BYTES];
+    struct mem *mem = ti_mem(20);
+    struct elf_load l;
+    struct err e;
+    ti_elf64(elf);
+    bytes_put64(elf + PH(0, 16), 0x400000);
+    CHECK_EQ(load(mem, &l, elf, sizeof elf, sizeof elf, &e), 0);
+    bytes_put64(elf + PH(1, 16), 0x500000);
+    CHECK_EQ(load(mem, &l, elf, sizeof elf, sizeof elf, &e),
+             (uint64_t)-ENOEXEC);
+    CHECK(strstr(e.text, "ordinary program") != NULL);
+    mem_destroy(mem);
+}
+
 TEST(truncated)
 {
     static uint8_t elf[TI_ELF_BYTES];
@@ -124,4 +140,4 @@ TEST(truncated)
 }
 
 TEST_MAIN(CASE(segments_land), CASE(virtual_entry), CASE(lies_are_refused),
-          CASE(truncated))
+          CASE(programs_are_no_kernels), CASE(truncated))

@@ -27,6 +27,9 @@ man: $(O)/doppel.1
 # made; without it `doppel run` says how to make it.
 INSTALL ?= install
 install: $(O)/doppel $(O)/doppel.1
+	@$(MAKE) --no-print-directory install-built MODE=$(MODE) O=$(O)
+
+install-built:
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	$(INSTALL) -m 755 $(O)/doppel $(DESTDIR)$(PREFIX)/bin/doppel
 	$(INSTALL) -m 644 $(O)/doppel.1 $(DESTDIR)$(PREFIX)/share/man/man1/doppel.1
@@ -44,4 +47,4 @@ uninstall:
 	      $(DESTDIR)$(PREFIX)/share/man/man1/doppel.1 \
 	      $(DESTDIR)$(PREFIX)/share/doppel/vmlinuz \
 	      $(DESTDIR)$(PREFIX)/share/doppel/initrd.img
-.PHONY: man install uninstall
+.PHONY: man install install-built uninstall

@@ -14,7 +14,9 @@ DECODE_DIFF_OBJ := $(O)/tests/insn/cpu_probe.o $(O)/tests/insn/zydis_check.o
 $(O)/test/cpu/x86/decode_diff_test: $(DECODE_DIFF_OBJ)
 LDLIBS_src/cpu/x86/decode_diff_test = $(DECODE_DIFF_OBJ) \
         $(if $(wildcard /usr/include/Zydis/Zydis.h),-lZydis -lZycore)
-CPPFLAGS += -I.
+CFLAGS_src/cpu/x86/decode_diff_test := -I.
+CFLAGS_tests/insn/cpu_probe := -I.
+CFLAGS_tests/insn/zydis_check := -I.
 
 # ns per decoded instruction: $(O)/bench/decode [file [offset [bytes]]]
 $(O)/bench/decode/decode: $(O)/bench/decode/decode.o $(O)/libdoppel.a

@@ -22,6 +22,9 @@ static void check(const uint8_t *b, size_t n, enum x86_mode mode)
     char text[128];
     uint8_t longer[64] = {0};
 
+    /* stale contents of the result must not matter */
+    memset(&a, 0, sizeof(a));
+    memset(&c, n > 0 ? b[n - 1] : 0xff, sizeof(c));
     enum x86_dec r = x86_decode(b, n, mode, &a);
     require(a.len <= X86_INSN_MAX_BYTES && a.len <= n);
     if (r == X86_DEC_MORE)

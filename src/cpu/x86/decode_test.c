@@ -86,6 +86,27 @@ TEST(pieces_ask_for_more)
     }
 }
 
+/* What an earlier decode left in the result must not matter. */
+TEST(stale_result)
+{
+    for (size_t i = 0; i < ARRAY_LEN(vectors); i++) {
+        const struct vector *v = &vectors[i];
+        uint8_t b[64] = {0};
+        char text[100];
+        struct x86_insn insn;
+
+        unhex(v->hex, b, sizeof(b));
+        for (int fill = 0; fill <= X86_OPND_ONE; fill++) {
+            memset(&insn, fill, sizeof(insn));
+            decode(b, sizeof(b), v->bits, &insn, text, sizeof(text));
+            if (insn.len == v->len && strcmp(text, v->text) == 0)
+                continue;
+            printf("%s over %d: %u bytes %s\n", v->hex, fill, insn.len, text);
+            test_failures++;
+        }
+    }
+}
+
 TEST(high_byte_registers)
 {
     struct x86_insn i;
@@ -176,6 +197,6 @@ TEST(disasm_cuts_off)
     }
 }
 
-TEST_MAIN(CASE(vectors), CASE(pieces_ask_for_more), CASE(high_byte_registers),
-          CASE(fields), CASE(default_segments), CASE(table_is_consistent),
-          CASE(disasm_cuts_off))
+TEST_MAIN(CASE(vectors), CASE(pieces_ask_for_more), CASE(stale_result),
+          CASE(high_byte_registers), CASE(fields), CASE(default_segments),
+          CASE(table_is_consistent), CASE(disasm_cuts_off))

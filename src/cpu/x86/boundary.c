@@ -8,9 +8,6 @@
 #include "cpu/x86/lapic.h"
 #include "cpu/x86/segmentation.h"
 
-/* Requests that end a wait for SIPI. */
-#define MASK_ALWAYS (KICK_PARK | KICK_EXIT | KICK_INIT | KICK_SIPI)
-
 static bool is_bsp(const struct x86_cpu *cpu)
 {
     return cpu->lapic.apic_base & X86_APIC_BASE_BSP;
@@ -161,16 +158,4 @@ bool x86_irq_window(const struct x86_cpu *cpu)
         return true;
     return (cpu->rflags & X86_FL_IF) &&
            (extint_waits(cpu) || x86_lapic_pending(cpu) >= 0);
-}
-
-uint32_t x86_wait_mask(const struct x86_cpu *cpu)
-{
-    uint32_t mask = MASK_ALWAYS;
-
-    if (cpu->activity == X86_ACT_WAIT_SIPI)
-        return mask;
-    mask |= KICK_NMI | KICK_POSTED | KICK_TIMER;
-    if ((cpu->rflags & X86_FL_IF) && x86_lapic_extint_ok(cpu))
-        mask |= KICK_EXTINT;
-    return mask;
 }

@@ -16,9 +16,10 @@
 #define CR4_ALWAYS                                                             \
     (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE |      \
      X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
-/* CR4 bits whose change flushes the TLB (SDM vol. 3A 4.10.4.1). */
+/* CR4 bits whose change flushes the TLB (SDM vol. 3A 4.10.4.1); SMAP because
+ * engines keep rights as they were at the walk. */
 #define CR4_FLUSH                                                              \
-    (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_PKE)
+    (X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMEP | X86_CR4_SMAP)
 #define CR3_KEEP BIT(63)
 #define CR3_PCID UINT64_C(0xfff)
 

@@ -107,7 +107,4 @@ enum x86_bnd x86_boundary(struct x86_cpu *cpu);
  * now; for use after STI, POPF, IRET, MOV CR8, EOI, TPR writes, shadows. */
 bool x86_irq_window(const struct x86_cpu *cpu);
 
-/** x86_wait_mask() - which kick requests can end a halt: kick_wait's mask */
-uint32_t x86_wait_mask(const struct x86_cpu *cpu);
-
 #endif

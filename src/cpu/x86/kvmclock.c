@@ -100,9 +100,13 @@ static void wall_write(struct x86_cpu *cpu, uint64_t at)
 {
     struct clock *clk = cpu->vm->clock;
     uint64_t ns = clock_wall_ns(clk) - clock_now_ns(clk);
-    struct wall_time w = {.version = le32(2),
-                          .sec = le32((uint32_t)(ns / NS_PER_S)),
-                          .nsec = le32((uint32_t)(ns % NS_PER_S))};
+    struct wall_time w;
+
+    ns = input_value(&cpu->vm->gate, INPUT_TSC, cpu->index, X86_MSR_KVM_WALL,
+                     ns, cpu->icount);
+    w = (struct wall_time){.version = le32(2),
+                           .sec = le32((uint32_t)(ns / NS_PER_S)),
+                           .nsec = le32((uint32_t)(ns % NS_PER_S))};
 
     (void)!mem_write(cpu->vm->mem, gpa(at), &w, sizeof w);
 }

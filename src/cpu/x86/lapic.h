@@ -55,8 +55,8 @@ void x86_lapic_deadline_write(struct x86_cpu *cpu, uint64_t tsc);
  * Thread: any. Source: SDM vol. 3A 11.11 */
 void x86_lapic_msi(struct x86_topology *topo, uint64_t addr, uint32_t data);
 
-/** x86_lapic_lint0() - LINT0 is asserted and set to fixed or NMI delivery:
- * x86_boundary handles ExtINT itself. Return: ExtINT would be taken. */
+/** x86_lapic_extint_ok() - whether the 8259's INTR reaches the core: LINT0 is
+ * unmasked for ExtINT, or the APIC is disabled. x86_boundary asks. */
 bool x86_lapic_extint_ok(const struct x86_cpu *cpu);
 
 /** x86_lapic_nmi_lint1() - pulse LINT1 (NMI button). Thread: vcpu */

@@ -109,7 +109,7 @@ void x86_lapic_timer_resume(struct x86_cpu *cpu)
         arm(cpu, cpu->lapic.timer_due_ns);
 }
 
-uint32_t x86_lapic_timer_count(struct x86_cpu *cpu)
+static uint32_t count_now(struct x86_cpu *cpu)
 {
     const struct x86_lapic *l = &cpu->lapic;
     uint64_t gone;
@@ -120,6 +120,12 @@ uint32_t x86_lapic_timer_count(struct x86_cpu *cpu)
     if (periodic(cpu))
         return l->timer_icr - (uint32_t)(gone % l->timer_icr);
     return gone >= l->timer_icr ? 0 : l->timer_icr - (uint32_t)gone;
+}
+
+uint32_t x86_lapic_timer_count(struct x86_cpu *cpu)
+{
+    return (uint32_t)input_value(&cpu->vm->gate, INPUT_TSC, cpu->index, 0x39,
+                                 count_now(cpu), cpu->icount);
 }
 
 void x86_lapic_timer_start(struct x86_cpu *cpu, uint32_t count)
@@ -136,7 +142,7 @@ void x86_lapic_timer_start(struct x86_cpu *cpu, uint32_t count)
 void x86_lapic_timer_divide(struct x86_cpu *cpu, uint32_t dcr)
 {
     struct x86_lapic *l = &cpu->lapic;
-    uint32_t left = x86_lapic_timer_count(cpu);
+    uint32_t left = count_now(cpu);
     uint64_t now = clock_now_ns(cpu->vm->clock);
 
     l->timer_dcr = dcr;

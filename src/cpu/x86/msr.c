@@ -227,6 +227,7 @@ static int read_special(struct x86_cpu *cpu, uint32_t index, uint64_t *val)
     case X86_MSR_P5_MC_ADDR:
     case X86_MSR_P5_MC_TYPE:
     case X86_MSR_PLATFORM_ID:
+    case X86_MSR_EBL_CR_POWERON:
     case X86_MSR_MISC_FEATURES:
         *val = 0;
         return 0;

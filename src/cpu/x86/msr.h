@@ -24,6 +24,7 @@ void x86_msr_reset(struct x86_cpu *cpu, bool init);
 #define X86_MSR_TSC               0x010U
 #define X86_MSR_PLATFORM_ID       0x017U
 #define X86_MSR_APIC_BASE         0x01bU
+#define X86_MSR_EBL_CR_POWERON    0x02aU
 #define X86_MSR_FEATURE_CONTROL   0x03aU
 #define X86_MSR_TSC_ADJUST        0x03bU
 #define X86_MSR_SPEC_CTRL         0x048U

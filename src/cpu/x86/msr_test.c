@@ -217,6 +217,45 @@ TEST(dr_rules)
     fx_fini(&fx);
 }
 
+static struct bus_region bar;
+static uint64_t bar_last;
+
+static uint64_t bar_read(void *dev, uint64_t off, unsigned size)
+{
+    (void)dev;
+    return off | (uint64_t)size << 8;
+}
+
+static void bar_write(void *dev, uint64_t off, uint64_t val, unsigned size)
+{
+    (void)dev;
+    bar_last = off | (uint64_t)size << 8 | val << 16;
+}
+
+/* What is not RAM goes to the bus in aligned pieces, reads by the gate. */
+TEST(mmio)
+{
+    static const struct bus_ops ops = {.read = bar_read, .write = bar_write};
+    uint64_t v = 0;
+
+    fx_init(&fx, 1);
+    bar = (struct bus_region){
+        .start = 0x80000000U, .len = 0x1000, .ops = &ops, .name = "bar"};
+    CHECK_EQ(bus_add(fx.vm.mmio, &bar, NULL), 0);
+    CHECK_EQ(x86_lin_read(cpu, 0x80000010U, &v, 4, 0), 0);
+    CHECK_EQ(v, 0x410);
+    CHECK_EQ(x86_lin_read(cpu, 0x80000011U, &v, 2, 0), 0);
+    CHECK_EQ(v & 0xffff, 0x1211); /* one byte at 0x11, one at 0x12 */
+    CHECK_EQ(fx.vm.gate.count[INPUT_MMIO], 3);
+    v = 0xabcd;
+    CHECK_EQ(x86_lin_write(cpu, 0x80000020U, &v, 2, 0), 0);
+    CHECK_EQ(bar_last, 0xabcd0220U);
+    CHECK_EQ(x86_lin_read(cpu, 0x90000000U, &v, 8, 0), 0);
+    CHECK_EQ(v, ~UINT64_C(0)); /* nobody there */
+    bus_remove(fx.vm.mmio, &bar);
+    fx_fini(&fx);
+}
+
 struct flushes {
     unsigned n;
     enum x86_flush kind;
@@ -372,5 +411,5 @@ TEST(cpuid_refusals)
 }
 
 TEST_MAIN(CASE(canonical_ones), CASE(reserved_bits), CASE(tsc), CASE(kvmclock),
-          CASE(cr0_cr4_rules), CASE(dr_rules), CASE(invpcid), CASE(xsetbv),
-          CASE(cpuid_levels), CASE(cpuid_refusals))
+          CASE(mmio), CASE(cr0_cr4_rules), CASE(dr_rules), CASE(invpcid),
+          CASE(xsetbv), CASE(cpuid_levels), CASE(cpuid_refusals))

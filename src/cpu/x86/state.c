@@ -110,16 +110,3 @@ void x86_cpu_fini(struct x86_cpu *cpu)
     x86_lapic_fini(cpu);
     cpu->topo->cpu[cpu->index] = NULL;
 }
-
-void x86_cpu_firmware_left(struct x86_cpu *cpu)
-{
-    struct x86_lapic *l = &cpu->lapic;
-
-    cpu->msr.mtrr_def_type = BIT(11) | 6; /* enabled, write-back */
-    l->svr = 0x1ff;
-    if (l->apic_base & X86_APIC_BASE_BSP)
-        l->lvt[X86_LVT_LINT0] = 0x700;
-    l->lvt[X86_LVT_LINT1] = 0x400;
-    cpu->cr0 &= ~(X86_CR0_CD | X86_CR0_NW);
-    x86_lapic_publish(cpu);
-}

@@ -344,11 +344,6 @@ void x86_cpu_fini(struct x86_cpu *cpu);
  * most MSRs). Source: SDM vol. 3A 9.1.1, table 9-1. Thread: vcpu. */
 void x86_cpu_reset(struct x86_cpu *cpu, bool init);
 
-/** x86_cpu_firmware_left() - what a PC's firmware leaves behind, for boots that
- * have none: MTRRs on (write-back), local APIC in virtual wire mode (LINT0
- * ExtINT on the BSP, LINT1 NMI). SDM vol. 3A 9.11, 11.4; MP spec 1.4 3.6.2 */
-void x86_cpu_firmware_left(struct x86_cpu *cpu);
-
 /* The state descriptor of struct x86_cpu (version, typed fields). */
 extern const struct state_desc x86_cpu_state;
 

@@ -192,6 +192,7 @@ int x86_task_switch(struct x86_cpu *cpu, const struct x86_task_switch *ts)
     d.attr |= 2U;
     x86_seg_set(&cpu->tr, ts->sel, &d);
     load_registers(cpu, t, leave_busy);
+    x86_mode_changed(cpu);
     if (load_segs(cpu, t))
         return X86_FAULT;
     if (ts->has_error && push_error(cpu, ts->error))

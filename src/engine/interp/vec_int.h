@@ -188,13 +188,15 @@ uint64_t vec_ea(const struct x86_cpu *cpu, const struct x86_insn *insn);
 int vec_lin(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
             size_t len, bool write, gva_t *lin);
 
-/** vec_read(), vec_write(), vec_probe_w() - linear memory, with breakpoints
+/** vec_read(), vec_write(), vec_probe_*() - linear memory, with breakpoints
  * noted. @insn: for the stack segment's sake. Return: 0 or X86_FAULT. */
 int vec_read(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
              void *buf, size_t len);
 int vec_write(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
               const void *buf, size_t len);
 int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                size_t len);
+int vec_probe_r(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
                 size_t len);
 
 /* --- vec_x87.c --- */

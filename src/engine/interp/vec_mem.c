@@ -67,3 +67,10 @@ int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
     return cpu->lin->probe(cpu->lin_ctx, lin, len,
                            X86_LIN_WRITE | stack_flag(insn));
 }
+
+int vec_probe_r(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                size_t len)
+{
+    return cpu->lin->probe(cpu->lin_ctx, lin, len,
+                           X86_LIN_READ | stack_flag(insn));
+}

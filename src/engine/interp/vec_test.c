@@ -655,6 +655,23 @@ TEST(saves_outside_long_mode)
     CHECK_EQ(vec_ymmh(&g.cpu, 8)[0], 0x49);
 }
 
+TEST(saves_touch_the_whole_area)
+{
+    static struct guest g;
+    static const char *const ops[] = {"480fae83100e0000", "480fae8b100e0000",
+                                      "480faea3c00d0000", "480faeabc00d0000"};
+
+    g_init(&g, X86_MODE_64);
+    g.second = false;
+    g.cpu.gpr[X86_RAX] = 4; /* the AVX part lies in the missing page */
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        /* fxsave, fxrstor [rbx+e10]; xsave, xrstor [rbx+dc0] */
+        CHECK_EQ(vec_of(&g, ops[i]), X86_VEC_PF);
+        CHECK_EQ(g.cpu.exc.cr2, PAGE2);
+        CHECK_EQ(g.mem[0xe10], 0);
+    }
+}
+
 static unsigned xrstor_with(uint64_t bv, uint64_t comp, uint64_t rest,
                             uint32_t mx)
 {
@@ -796,7 +813,7 @@ TEST_MAIN(CASE(gates), CASE(fwait_needs_mp), CASE(xm_divide_by_zero),
           CASE(reads_no_more_than_it_should), CASE(masked_stores_at_a_page_end),
           CASE(maskmovdqu_stores_selected_bytes), CASE(gather_restarts),
           CASE(save_round_trips), CASE(saves_outside_long_mode),
-          CASE(xrstor_refuses), CASE(ldmxcsr_refuses),
-          CASE(avx_in_use_is_tracked), CASE(upper_halves),
-          CASE(mmx_aliases_x87), CASE(host_state_stays),
+          CASE(saves_touch_the_whole_area), CASE(xrstor_refuses),
+          CASE(ldmxcsr_refuses), CASE(avx_in_use_is_tracked),
+          CASE(upper_halves), CASE(mmx_aliases_x87), CASE(host_state_stays),
           CASE(host_addresses_do_not_show))

@@ -97,13 +97,17 @@ static void mxcsr_to_mem(const uint8_t *b, uint8_t *out)
     fx_put32(out + 4, MXCSR_VALID);
 }
 
-/* The operand's linear address, aligned to @align. */
+/* The operand's linear address, aligned to @align. The whole area of @len bytes
+ * must be reachable, whatever is used of it (observed on Intel). */
 static int area(struct x86_cpu *cpu, const struct x86_insn *insn, size_t len,
                 unsigned align, bool write, gva_t *lin)
 {
     if (vec_lin(cpu, insn, vec_ea(cpu, insn), len, write, lin))
         return X86_FAULT;
-    return lin->v & (align - 1) ? x86_raise_err(cpu, X86_VEC_GP, 0) : 0;
+    if (lin->v & (align - 1))
+        return x86_raise_err(cpu, X86_VEC_GP, 0);
+    return write ? vec_probe_w(cpu, insn, *lin, len)
+                 : vec_probe_r(cpu, insn, *lin, len);
 }
 
 int vec_fxsave(struct x86_cpu *cpu, const struct x86_insn *insn)
@@ -180,12 +184,10 @@ static unsigned pieces_make(struct x86_cpu *cpu, const struct x86_insn *insn,
     return n;
 }
 
+/* area() has found all of it writable. */
 static int pieces_write(struct x86_cpu *cpu, const struct x86_insn *insn,
                         gva_t lin, const struct piece *pc, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (vec_probe_w(cpu, insn, gva(lin.v + pc[i].off), pc[i].len))
-            return X86_FAULT;
     for (unsigned i = 0; i < n; i++)
         if (vec_write(cpu, insn, gva(lin.v + pc[i].off), pc[i].p, pc[i].len))
             return X86_FAULT;

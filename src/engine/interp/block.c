@@ -84,12 +84,12 @@ bool block_fresh(const struct block *b)
         if (host_ld(p + i, 8) != host_ld(b->bytes + i, 8))
             return false;
     for (; i < n; i++)
-        if (*(const volatile uint8_t *)(p + i) != b->bytes[i])
+        if (host_ld(p + i, 1) != b->bytes[i])
             return false;
     if (LIKELY(!b->src2))
         return true;
     for (; i < b->nbytes; i++)
-        if (*(const volatile uint8_t *)(b->src2 + i - n) != b->bytes[i])
+        if (host_ld(b->src2 + i - n, 1) != b->bytes[i])
             return false;
     return true;
 }
@@ -248,7 +248,7 @@ static int decode_straddle(struct interp *in, struct block *b,
         return X86_FAULT;
     if (src2)
         for (unsigned i = 0; i < n2; i++)
-            b->bytes[n1 + i] = *(const volatile uint8_t *)(src2 + i);
+            b->bytes[n1 + i] = (uint8_t)host_ld(src2 + i, 1);
     else
         x86_phys_read(cpu, a, b->bytes + n1, n2);
     if (!decode_some(in, b, n1 + n2, 1, insns))
@@ -279,7 +279,7 @@ static int decode_at(struct interp *in, struct block *b, const struct fetch *f,
     memset(b->link, 0, sizeof b->link);
     if (f->src)
         for (unsigned i = 0; i < n; i++)
-            b->bytes[i] = *(const volatile uint8_t *)(f->src + i);
+            b->bytes[i] = (uint8_t)host_ld(f->src + i, 1);
     else
         x86_phys_read(in->cpu, f->gpa, b->bytes, n);
     if (decode_some(in, b, n, max, insns))

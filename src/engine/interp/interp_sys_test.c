@@ -99,6 +99,18 @@ TEST(interrupt_inside_a_repeat_resumes_it)
     tvm_destroy(t);
 }
 
+/* The 8259's line is high and IF clear: the guest goes on. */
+TEST(standing_request_does_not_stop_the_guest)
+{
+    struct tvm *t = tvm_create();
+
+    TVM_PUT(t, "\xff\xc0\xff\xc0\xeb\xfa");
+    kick_request(&t->cpu->kick, KICK_EXTINT);
+    CHECK_EQ(tvm_run(t, 1000), EXIT_BUDGET);
+    CHECK_EQ(t->cpu->icount, 1000);
+    tvm_destroy(t);
+}
+
 /* ---- debugging ---- */
 
 TEST(trap_flag_traps_after_the_next_instruction)
@@ -477,6 +489,7 @@ TEST_MAIN(CASE(interrupt_waits_for_if), CASE(sti_holds_for_one_instruction),
           CASE(sti_does_not_hold_when_if_was_set),
           CASE(mov_ss_holds_for_one_instruction),
           CASE(interrupt_inside_a_repeat_resumes_it),
+          CASE(standing_request_does_not_stop_the_guest),
           CASE(trap_flag_traps_after_the_next_instruction),
           CASE(trap_flag_traps_each_round_of_a_repeat),
           CASE(code_breakpoint_and_resume),

@@ -181,8 +181,9 @@ int op_mov_sreg(struct interp *in, const struct op *o)
         return x86_raise(in->cpu, X86_VEC_UD);
     if (opnd_rd(in, o, 1, &v) || x86_seg_load(in->cpu, seg, (uint16_t)v))
         return X86_FAULT;
-    if (seg == X86_SEG_SS)
-        in->cpu->shadow = X86_SHADOW_MOVSS;
+    if (seg != X86_SEG_SS)
+        return OP_NEXT;
+    in->cpu->shadow = X86_SHADOW_MOVSS;
     return sys_end(in, OP_STOP);
 }
 
@@ -226,7 +227,7 @@ int op_load_far(struct interp *in, const struct op *o)
         x86_seg_load(in->cpu, seg, (uint16_t)sel))
         return X86_FAULT;
     reg_wr(in->cpu, d->reg, size, off);
-    return sys_end(in, OP_STOP);
+    return seg == X86_SEG_SS ? sys_end(in, OP_STOP) : OP_NEXT;
 }
 
 int op_bound(struct interp *in, const struct op *o)

@@ -48,8 +48,9 @@ static int pop_sreg(struct interp *in, const struct op *o)
         x86_seg_load(in->cpu, seg, (uint16_t)v))
         return X86_FAULT;
     stack_drop(in, o->size);
-    if (seg == X86_SEG_SS)
-        in->cpu->shadow = X86_SHADOW_MOVSS;
+    if (seg != X86_SEG_SS)
+        return OP_NEXT;
+    in->cpu->shadow = X86_SHADOW_MOVSS;
     return sys_end(in, OP_STOP);
 }
 

@@ -200,11 +200,12 @@ static bool attention(const struct interp *in)
            in->cpu->icount + BLOCK_OPS_MAX > in->stop_at || must_step(in);
 }
 
+/* At least one: a request may stand for long (a level while IF is clear). */
 static void run_blocks(struct interp *in)
 {
     struct block *b = NULL;
 
-    while (!attention(in)) {
+    do {
         b = next_block(in, b);
         if (UNLIKELY(!b)) {
             faulted(in);
@@ -212,7 +213,7 @@ static void run_blocks(struct interp *in)
         }
         if (UNLIKELY(!exec_block(in, b)) || b == in->one)
             b = NULL;
-    }
+    } while (!attention(in));
 }
 
 /* Interrupts, INIT, HLT. Return: true with *reason: leave the run. */
@@ -291,7 +292,7 @@ void interp_run(struct engine_vcpu *v, uint64_t max_insns,
     interp_mode_update(in);
     while (!attend(in, &exit->reason)) {
         if (must_step(in) || cpu->icount + BLOCK_OPS_MAX > in->stop_at) {
-            if (cpu->icount < in->clock_at && interp_step(in))
+            if (interp_step(in))
                 faulted(in);
         } else {
             run_blocks(in);

@@ -43,8 +43,7 @@ int op_vec(struct interp *in, const struct op *o)
 
 /* ---- checks by attribute ---- */
 
-#define GATED                                                                  \
-    (XA_PRIV | XA_PRIVUD | XA_PROT | XA_UMIP | XA_TSD | XA_NM)
+#define GATED (XA_PRIV | XA_PRIVUD | XA_PROT | XA_UMIP | XA_TSD)
 
 static bool real_or_v86(const struct x86_cpu *cpu)
 {
@@ -194,9 +193,18 @@ op_fn op_generic(const struct x86_insn *insn)
     return table[insn->op] ? table[insn->op] : op_raise_ud;
 }
 
+/* Those whose #UD conditions come before the privilege check, which cpu/x86
+ * makes in the right order. */
+static bool checks_itself(op_fn fn)
+{
+    return fn == op_mov_cr || fn == op_mov_dr || fn == op_sysret ||
+           fn == op_xsetbv;
+}
+
 void op_select(struct interp *in, const struct x86_insn *insn, struct op *o)
 {
     const struct x86_form_info *info = x86_form_info(insn->form);
+    uint64_t gates;
     op_fn fast;
 
     if (info->feat != X86_FEAT_BASE &&
@@ -215,8 +223,13 @@ void op_select(struct interp *in, const struct x86_insn *insn, struct op *o)
         o->fn = op_raise_ud;
         return;
     }
-    o->fn = info->attr & GATED ? op_gated : op_generic(insn);
-    if (o->fn == op_gated || o->cc == OP_ALT)
+    gates = info->attr & GATED;
+    if (in->mode64)
+        gates &= ~XA_PROT;
+    o->fn = op_generic(insn);
+    if (gates && !checks_itself(o->fn))
+        o->fn = op_gated;
+    if (gates || o->cc == OP_ALT)
         return;
     fast = op_fast(insn, o, in->mode64);
     if (fast)

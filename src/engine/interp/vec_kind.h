@@ -43,8 +43,9 @@ enum vec_kind {
 #define VF_FLOUT  0x080 /* writes EFLAGS */
 #define VF_MEMREG 0x100 /* a memory operand goes through its register slot */
 #define VF_L256   0x200 /* always 256 bits */
-#define VF_KEEP   0x400 /* x87 control: FIP, FDP, FOP are operands, not results \
-                         */
+#define VF_KEEP                                                                \
+    0x400 /* x87 control: FIP, FDP, FOP are operands, not results              \
+           */
 #define VF_NOWAIT 0x800  /* no check for pending x87 exceptions */
 #define VF_ALIGN  0x1000 /* memory aligned to its size, else #GP(0) */
 #define VF_MX     0x2000 /* MMX form that runs under the guest's MXCSR */

@@ -48,3 +48,6 @@ uninstall:
 	      $(DESTDIR)$(PREFIX)/share/doppel/vmlinuz \
 	      $(DESTDIR)$(PREFIX)/share/doppel/initrd.img
 .PHONY: man install install-built uninstall
+
+test-programs: $(O)/test/doppel-double $(O)/test/seccomp-audit $(O)/doppel.1 \
+               o/guest/tests/simd.elf

@@ -3,8 +3,11 @@
 # The command line and core, with a monitor that plays a script (double.c).
 #   cli_test.sh OBJDIR     OBJDIR holds test/doppel-double and doppel.1
 # Prints ok/FAIL/skip lines and a last line with the counts.
-O=$(cd "${1:-o/release}" && pwd) || exit 2
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$ROOT" || exit 2
+DIR=${1:-$(dirname "$(readlink doppel)" 2>/dev/null)}
+DIR=${DIR:-o/release}
+O=$(cd "$DIR" && pwd) || exit 2
 D=$O/test/doppel-double
 T=$(mktemp -d /tmp/doppel-cli-XXXXXX)
 trap 'rm -rf "$T"' EXIT
@@ -251,7 +254,7 @@ expect doctor_unknown 125 'did you mean --json?'
 # --- install -----------------------------------------------------------------
 if [ -x "$O/doppel" ] && [ -f "$ROOT/o/guest/vmlinuz" ]; then
     # Only what is built already: others may be at work on the rest.
-    make -s -C "$ROOT" O="${1:-o/release}" install-built DESTDIR="$T/dest" PREFIX=/pre >"$T/err" 2>&1
+    make -s -C "$ROOT" O="$DIR" install-built DESTDIR="$T/dest" PREFIX=/pre >"$T/err" 2>&1
     [ -x "$T/dest/pre/bin/doppel" ] && [ -f "$T/dest/pre/share/doppel/vmlinuz" ] &&
         [ -f "$T/dest/pre/share/man/man1/doppel.1" ] && ok install || fail install "$(cat "$T/err")"
     cp "$D" "$T/dest/pre/bin/doppel"

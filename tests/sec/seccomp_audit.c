@@ -30,9 +30,11 @@
 #include "monitor/jail.h"
 
 #define LINES_MAX 128
+#define PIDS_MAX  (1U << 22) /* Linux's PID_MAX_LIMIT */
 
 struct audit {
     uint64_t count[LINES_MAX];
+    uint8_t seen[PIDS_MAX / 8]; /* pids that were told of */
     bool no_vdso;
     pid_t first;
     int status; /* of the first process */
@@ -134,6 +136,21 @@ static void on_exit_stop(struct audit *a, pid_t pid)
                (unsigned long long)regs.rsi, (unsigned long long)regs.rdx);
 }
 
+/* The SIGSTOP of a new tracee, and the stop of a whole group, are ptrace's own;
+ * another SIGSTOP was sent by someone. Return: the signal to deliver. */
+static int on_sigstop(struct audit *a, pid_t pid)
+{
+    uint8_t *byte = &a->seen[((unsigned)pid % PIDS_MAX) / 8];
+    uint8_t bit = (uint8_t)(1U << (pid % 8));
+    siginfo_t si;
+
+    if (!(*byte & bit)) {
+        *byte |= bit;
+        return 0;
+    }
+    return ptrace(PTRACE_GETSIGINFO, pid, NULL, &si) < 0 ? 0 : SIGSTOP;
+}
+
 /* Return: the signal to deliver. */
 static int on_stop(struct audit *a, pid_t pid, int status)
 {
@@ -149,8 +166,8 @@ static int on_stop(struct audit *a, pid_t pid, int status)
         on_exit_stop(a, pid);
         return 0;
     case 0:
-        /* A new tracee begins with SIGSTOP; nothing here sends another. */
-        return WSTOPSIG(status) == SIGSTOP ? 0 : WSTOPSIG(status);
+        return WSTOPSIG(status) == SIGSTOP ? on_sigstop(a, pid)
+                                           : WSTOPSIG(status);
     default:
         return 0;
     }

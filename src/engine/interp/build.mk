@@ -13,3 +13,7 @@ $(VEC_GEN)/vec_stubs.S: o/host/engine/interp/vec_stub_gen
 
 $(VEC_GEN)/vec_stubs.o: $(VEC_GEN)/vec_stubs.S
 	$(CC) -c -o $@ $<
+
+# Million instructions a second in hand-made loops.
+$(O)/bench/interp/mips: $(O)/bench/interp/mips.o $(O)/libdoppel.a
+	$(CC) $(LDFLAGS) -o $@ $(O)/bench/interp/mips.o $(O)/libdoppel.a $(LDLIBS)

@@ -101,6 +101,20 @@ TEST(byte_writes_merge)
     tvm_destroy(t);
 }
 
+TEST(cmov_clears_the_upper_half_either_way)
+{
+    struct tvm *t = tvm_create();
+
+    /* xor ecx, ecx (ZF); cmovne eax, ecx; cmovne ebx, [rsi]; hlt */
+    TVM_PUT(t, "\x31\xc9\x0f\x45\xc1\x0f\x45\x1e\xf4");
+    t->cpu->gpr[X86_RAX] = t->cpu->gpr[X86_RBX] = ~0ULL;
+    t->cpu->gpr[X86_RSI] = 0x20000;
+    CHECK_EQ(tvm_run(t, 0), EXIT_HLT);
+    CHECK_EQ(t->cpu->gpr[X86_RAX], 0xffffffff);
+    CHECK_EQ(t->cpu->gpr[X86_RBX], 0xffffffff);
+    tvm_destroy(t);
+}
+
 /* ---- faults leave exactly the state before ---- */
 
 TEST(divide_error)
@@ -244,8 +258,10 @@ TEST(code_modifies_the_next_instruction)
 {
     struct tvm *t = tvm_create();
 
-    /* mov byte [rip+1], 0x2a ; mov al, 0 -> al = 0x2a ; hlt */
-    TVM_PUT(t, "\xc6\x05\x01\x00\x00\x00\x2a\xb0\x00\xf4");
+    /* mov byte [rip+0x100], 0 (the page is in the TLB now);
+     * mov byte [rip+1], 0x2a; mov al, 0 -> al = 0x2a; hlt */
+    TVM_PUT(t, "\xc6\x05\x00\x01\x00\x00\x00"
+               "\xc6\x05\x01\x00\x00\x00\x2a\xb0\x00\xf4");
     CHECK_EQ(tvm_run(t, 0), EXIT_HLT);
     CHECK_EQ(t->cpu->gpr[X86_RAX] & 0xff, 0x2a);
     tvm_destroy(t);
@@ -446,6 +462,7 @@ TEST(rep_is_interruptible)
 TEST_MAIN(CASE(counts_and_halts), CASE(budget_is_exact), CASE(inc_keeps_carry),
           CASE(inc_of_memory_keeps_carry), CASE(rcl_goes_through_carry),
           CASE(shift_by_zero_keeps_flags), CASE(byte_writes_merge),
+          CASE(cmov_clears_the_upper_half_either_way),
           CASE(divide_error), CASE(idiv_overflow),
           CASE(push_faults_before_rsp_moves),
           CASE(split_store_is_all_or_nothing), CASE(rmw_probes_for_write_first),

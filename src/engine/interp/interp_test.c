@@ -64,11 +64,11 @@ TEST(rcl_goes_through_carry)
 {
     struct tvm *t = tvm_create();
 
-    /* stc; mov eax, 0x80000000; rcl eax, 1; hlt */
-    TVM_PUT(t, "\xf9\xb8\x00\x00\x00\x80\xd1\xd0\xf4");
+    /* stc; mov eax, 0x40000000; rcl eax, 1; hlt */
+    TVM_PUT(t, "\xf9\xb8\x00\x00\x00\x40\xd1\xd0\xf4");
     CHECK_EQ(tvm_run(t, 0), EXIT_HLT);
-    CHECK_EQ(t->cpu->gpr[X86_RAX], 1);
-    CHECK(t->cpu->rflags & X86_FL_CF);
+    CHECK_EQ(t->cpu->gpr[X86_RAX], 0x80000001);
+    CHECK(!(t->cpu->rflags & X86_FL_CF));
     tvm_destroy(t);
 }
 

@@ -70,8 +70,8 @@ static int access_check(struct interp *in, uint64_t lin, size_t size,
     if (x86_lin_check(cpu, gva(lin), size, flags))
         return X86_FAULT;
     if ((cpu->rflags & X86_FL_AC) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3 &&
-        !(flags & X86_LIN_IMPLICIT) && size <= 8 && !(size & (size - 1)) &&
-        (lin & (size - 1)))
+        !(flags & (X86_LIN_IMPLICIT | X86_LIN_NOALIGN)) && size <= 8 &&
+        !(size & (size - 1)) && (lin & (size - 1)))
         return x86_raise_err(cpu, X86_VEC_AC, 0);
     return 0;
 }

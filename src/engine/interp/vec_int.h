@@ -169,7 +169,7 @@ struct vec_mem {
     bool write; /* to be written from place when the stub has run */
 };
 
-/** vec_mem_in() - check operand @k in memory; read it, or probe for the write
+/** vec_mem_in() - check operand @k in memory and read it, if it is a source
  * @f: filled. Return: 0 or X86_FAULT. */
 int vec_mem_in(struct x86_cpu *cpu, const struct x86_insn *insn,
                const struct vec_form *vf, unsigned k, struct vec_frame *f,
@@ -187,6 +187,11 @@ uint64_t vec_ea(const struct x86_cpu *cpu, const struct x86_insn *insn);
  * size, in the operand's segment. Return: 0 or X86_FAULT. */
 int vec_lin(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
             size_t len, bool write, gva_t *lin);
+
+/** vec_align_check() - #AC where the access layer can't know of it: operands of
+ * more than eight bytes that are checked all the same
+ * Return: 0 or X86_FAULT. */
+int vec_align_check(struct x86_cpu *cpu, gva_t lin, unsigned align);
 
 /** vec_read(), vec_write(), vec_probe_*() - linear memory, with breakpoints
  * noted. @insn: for the stack segment's sake. Return: 0 or X86_FAULT. */

@@ -58,7 +58,7 @@ static int masked_store_whole(struct x86_cpu *cpu, const struct x86_insn *insn,
     gva_t lin;
 
     if (vec_lin(cpu, insn, m->ea, m->n, true, &lin) ||
-        vec_probe_w(cpu, insn, lin, m->n))
+        vec_align_check(cpu, lin, 8) || vec_probe_w(cpu, insn, lin, m->n))
         return X86_FAULT;
     return masked_run(cpu, insn, m, MASKED_WRITE);
 }
@@ -95,10 +95,8 @@ int vec_maskmovq(struct x86_cpu *cpu, const struct x86_insn *insn)
                        .size = 1,
                        .sel = sel_of((const uint8_t *)&mask, 8, 1),
                        .data = (uint8_t *)&data};
-    if (masked_store_whole(cpu, insn, &m))
-        return X86_FAULT;
-    vec_mmx_enter(cpu);
-    return 0;
+    vec_mmx_enter(cpu); /* even if the store faults (observed) */
+    return masked_store_whole(cpu, insn, &m);
 }
 
 int vec_maskmovdqu(struct x86_cpu *cpu, const struct x86_insn *insn)

@@ -34,16 +34,32 @@ int vec_lin(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
     return x86_seg_check(cpu, insn->seg, cut(insn, ea), len, write, lin);
 }
 
-static unsigned stack_flag(const struct x86_insn *insn)
+/* Which accesses the CPU exempts from alignment checks, beside those of more
+ * than eight bytes, was observed on Intel. */
+static unsigned lin_flags(const struct x86_insn *insn)
 {
-    return insn->seg == X86_SEG_SS ? X86_LIN_STACK : 0;
+    unsigned kind = vec_forms[insn->form].kind;
+    bool free = kind == VK_VMASKMOV || kind == VK_GATHER ||
+                kind == VK_MASKMOVQ || kind == VK_MASKMOVDQU ||
+                insn->op == X86_OP_VCVTPS2PH || insn->op == X86_OP_VCVTPH2PS;
+
+    return (insn->seg == X86_SEG_SS ? X86_LIN_STACK : 0) |
+           (free ? X86_LIN_NOALIGN : 0);
+}
+
+int vec_align_check(struct x86_cpu *cpu, gva_t lin, unsigned align)
+{
+    if ((cpu->rflags & X86_FL_AC) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3 &&
+        (lin.v & (align - 1)))
+        return x86_raise_err(cpu, X86_VEC_AC, 0);
+    return 0;
 }
 
 int vec_read(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
              void *buf, size_t len)
 {
     if (cpu->lin->read(cpu->lin_ctx, lin, buf, len,
-                       X86_LIN_READ | stack_flag(insn)))
+                       X86_LIN_READ | lin_flags(insn)))
         return X86_FAULT;
     if (UNLIKELY(x86_db_armed(cpu)))
         x86_check_data_bp(cpu, lin.v, len, false);
@@ -54,7 +70,7 @@ int vec_write(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
               const void *buf, size_t len)
 {
     if (cpu->lin->write(cpu->lin_ctx, lin, buf, len,
-                        X86_LIN_WRITE | stack_flag(insn)))
+                        X86_LIN_WRITE | lin_flags(insn)))
         return X86_FAULT;
     if (UNLIKELY(x86_db_armed(cpu)))
         x86_check_data_bp(cpu, lin.v, len, true);
@@ -65,12 +81,12 @@ int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
                 size_t len)
 {
     return cpu->lin->probe(cpu->lin_ctx, lin, len,
-                           X86_LIN_WRITE | stack_flag(insn));
+                           X86_LIN_WRITE | lin_flags(insn));
 }
 
 int vec_probe_r(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
                 size_t len)
 {
     return cpu->lin->probe(cpu->lin_ctx, lin, len,
-                           X86_LIN_READ | stack_flag(insn));
+                           X86_LIN_READ | lin_flags(insn));
 }

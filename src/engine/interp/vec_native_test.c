@@ -64,6 +64,7 @@ __asm__(".text\n"
         "  movq %r14, 112(%rdi); movq %r15, 120(%rdi)\n"
         "  movq nat+136(%rip), %rsp\n"
         "  pushfq; popq 128(%rdi)\n"
+        "  pushq $0x202; popfq\n" /* AC may be set */
         "  movl $7, %eax; xorl %edx, %edx\n"
         "  movq $0, 192+512(%rdi)\n"
         "  xsave64 192(%rdi)\n"
@@ -116,6 +117,10 @@ static int lin_check(struct x86_cpu *cpu, gva_t va, size_t len, unsigned flags)
 {
     uint64_t base = (uintptr_t)data_page;
 
+    /* the rule of the interpreter's access layer */
+    if ((cpu->rflags & X86_FL_AC) && !(flags & X86_LIN_NOALIGN) && len <= 8 &&
+        !(len & (len - 1)) && (va.v & (len - 1)))
+        return x86_raise_err(cpu, X86_VEC_AC, 0);
     if (va.v >= base && va.v + len <= base + DATA_BYTES)
         return 0;
     return x86_raise_pf(cpu, va, flags & X86_LIN_WRITE ? 6 : 4);
@@ -391,7 +396,7 @@ static void cpu_setup(struct x86_cpu *cpu)
     memset(cpu, 0, sizeof(*cpu));
     cpu->lin = &lin_ops;
     cpu->lin_ctx = cpu;
-    cpu->cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_NE | X86_CR0_MP;
+    cpu->cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_NE | X86_CR0_MP | X86_CR0_AM;
     cpu->cr4 =
         X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE | X86_CR4_PAE;
     cpu->xcr0 = 7;
@@ -539,6 +544,8 @@ static bool run_both(const struct x86_form_info *fi, const struct enc *e,
     cpu_setup(&cpu);
     rnd_state(&cpu, rnd() % 3 == 0);
     mem_setup(fi, &cpu, e, insn);
+    if (rnd() % 4 == 0)
+        cpu.rflags |= X86_FL_AC;
     vec_x87_canon(&cpu);
     memset(cpu.xsave.b + 512, 0, 64);
     cpu.xsave.b[512] = 7;
@@ -559,10 +566,10 @@ static bool run_both(const struct x86_form_info *fi, const struct enc *e,
     nat.trapno = 0;
     nat.code = code_page;
     memcpy(code_page, e->b, e->n);
-    code_page[e->n] = 0xff; /* jmp [rip + 0] */
+    code_page[e->n] = 0xff; /* jmp [code_page + 64], aligned for AC's sake */
     code_page[e->n + 1] = 0x25;
-    fx_put32(code_page + e->n + 2, 0);
-    fx_put64(code_page + e->n + 6, (uintptr_t)nat_back);
+    fx_put32(code_page + e->n + 2, 64 - (e->n + 6));
+    fx_put64(code_page + 64, (uintptr_t)nat_back);
     nat_run();
     n_run++;
     n_fault += ret != 0;

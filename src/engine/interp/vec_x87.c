@@ -152,12 +152,17 @@ int vec_x87_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
             vec_mem_in(cpu, insn, vf, k, &x.f, &m))
             return X86_FAULT;
     }
+    if (m.len == 10 && !m.write && vec_align_check(cpu, m.lin, 8))
+        return X86_FAULT;
     int signo = x87_run(cpu, insn, vf, &x, m.ea);
     if (UNLIKELY(signo))
         return x87_fault(cpu, signo);
-    if (m.write && x87_stored(vf, x.fx) &&
-        vec_write(cpu, insn, m.lin, m.place, m.len))
-        return X86_FAULT;
+    if (m.write && x87_stored(vf, x.fx)) {
+        if (m.len == 10 && vec_align_check(cpu, m.lin, 8))
+            return X86_FAULT;
+        if (vec_write(cpu, insn, m.lin, m.place, m.len))
+            return X86_FAULT;
+    }
     x87_copy(cpu->xsave.b, x.fx);
     if (to_gpr) /* FNSTSW AX */
         memcpy(&cpu->gpr[X86_RAX], &x.f.gpr[VEC_GPR_RAX], 2);
@@ -226,7 +231,8 @@ int vec_x87_env(struct x86_cpu *cpu, const struct x86_insn *insn)
     sized.opsize = insn->opsize == 2 ? 2 : 8;
     if (!(vf->flags & VF_NOWAIT) && vec_x87_pending(cpu))
         return X86_FAULT;
-    if (vec_mem_in(cpu, insn, vf, 0, &x.f, &m))
+    if (vec_mem_in(cpu, insn, vf, 0, &x.f, &m) ||
+        vec_align_check(cpu, m.lin, sized.opsize == 2 ? 2 : 4))
         return X86_FAULT;
     int signo = x87_run(cpu, &sized, vf, &x, m.ea);
     if (UNLIKELY(signo))
@@ -349,11 +355,14 @@ int vec_mmx_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
     f.mxcsr = fx_get32(cpu->xsave.b + FX_MXCSR);
     int signo = vf->flags & VF_MX ? vec_call_mmx_mx(&f, vec_stub(insn, vf))
                                   : vec_call_mmx(&f, vec_stub(insn, vf));
-    if (signo == 0 && m.write && vec_write(cpu, insn, m.lin, m.place, m.len))
-        return X86_FAULT;
-    fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
+    uint8_t ftw = cpu->xsave.b[FX_FTW];
     if (mmx) /* also when #XM comes (observed) */
         vec_mmx_enter(cpu);
+    if (signo == 0 && m.write && vec_write(cpu, insn, m.lin, m.place, m.len)) {
+        cpu->xsave.b[FX_FTW] = ftw; /* TOP is 0 all the same (observed) */
+        return X86_FAULT;
+    }
+    fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
     if (UNLIKELY(signo))
         return vec_stub_fault(cpu, signo);
     mmx_out(cpu, insn, vf, &f);

@@ -104,6 +104,8 @@ static int area(struct x86_cpu *cpu, const struct x86_insn *insn, size_t len,
 {
     if (vec_lin(cpu, insn, vec_ea(cpu, insn), len, write, lin))
         return X86_FAULT;
+    if (vec_align_check(cpu, *lin, 4))
+        return X86_FAULT;
     if (lin->v & (align - 1))
         return x86_raise_err(cpu, X86_VEC_GP, 0);
     return write ? vec_probe_w(cpu, insn, *lin, len)

@@ -31,24 +31,24 @@ guest-generic: o/guest/generic/initrd.img
 guest-rt: o/guest/rt/initrd.img
 .PHONY: guest guest-generic guest-rt
 
-# Tiny test guests: guest/tests/NAME.c -> o/guest/tests/NAME.elf (Multiboot).
+# Tiny guests (Multiboot): guest/tests/NAME.c, guest/ends/NAME.c -> o/guest/...elf
 TINY_LIB    := start lib
-TINY        := $(filter-out $(TINY_LIB),$(patsubst guest/tests/%.c,%,$(wildcard guest/tests/*.c)))
+TINY        := $(filter-out $(TINY_LIB:%=tests/%),$(patsubst guest/%.c,%,$(wildcard guest/tests/*.c guest/ends/*.c)))
 TINY_CFLAGS := -std=gnu17 -O2 -ffreestanding -nostdlib -fno-pic -no-pie -mno-red-zone \
                -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
                -fcf-protection=none -mcmodel=small -Wall -Wextra
 
-o/guest/tests/%.o: guest/tests/%.c guest/tests/lib.h
+$(TINY:%=o/guest/%.o) o/guest/tests/lib.o: o/guest/%.o: guest/%.c guest/tests/lib.h
 	@mkdir -p $(@D)
-	$(GUEST_CC) $(TINY_CFLAGS) -c -o $@ $<
-o/guest/tests/%.o: guest/tests/%.S
+	$(GUEST_CC) $(TINY_CFLAGS) -Iguest/tests -c -o $@ $<
+o/guest/tests/start.o: guest/tests/start.S
 	@mkdir -p $(@D)
 	$(GUEST_CC) -c -o $@ $<
 # QEMU's Multiboot loader takes 32-bit ELF files only.
-o/guest/tests/%.elf: o/guest/tests/%.o $(TINY_LIB:%=o/guest/tests/%.o) guest/tests/link.ld
+$(TINY:%=o/guest/%.elf): o/guest/%.elf: o/guest/%.o $(TINY_LIB:%=o/guest/tests/%.o) guest/tests/link.ld
 	ld -m elf_x86_64 -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments -T guest/tests/link.ld \
-	    -o $@.64 o/guest/tests/$*.o $(TINY_LIB:%=o/guest/tests/%.o)
+	    -o $@.64 o/guest/$*.o $(TINY_LIB:%=o/guest/tests/%.o)
 	objcopy -O elf32-i386 $@.64 $@ && rm $@.64
 
-tiny-guests: $(TINY:%=o/guest/tests/%.elf)
+tiny-guests: $(TINY:%=o/guest/%.elf)
 .PHONY: tiny-guests

@@ -41,7 +41,7 @@ static void print_help(FILE *to)
 }
 
 /* At the socket that core left for us; see core/spawn.h. */
-static int role_monitor(const char *argv0)
+static NORETURN void role_monitor(const char *argv0)
 {
     int type = 0;
     socklen_t len = sizeof type;
@@ -50,10 +50,12 @@ static int role_monitor(const char *argv0)
         type != SOCK_SEQPACKET) {
         fprintf(stderr, "doppel: a monitor is started by doppel itself: use "
                         "doppel run\n");
-        return CORE_STATUS_FAILED;
+        exit(CORE_STATUS_FAILED);
     }
     prctl(PR_SET_NAME, argv0); /* cut at 15 bytes by the kernel */
-    return monitor_main(ABI_SOCK_FD);
+    /* Its threads are there still, and the jail has no room for what runs at
+     * an ordinary exit. */
+    _exit(monitor_main(ABI_SOCK_FD));
 }
 
 static int unknown_verb(const char *word)
@@ -90,7 +92,7 @@ int main(int argc, char **argv)
     const char *word = argc > 1 ? argv[1] : NULL;
 
     if (argc == 2 && strcmp(word, SPAWN_ROLE_MONITOR) == 0)
-        return role_monitor(argv[0]);
+        role_monitor(argv[0]);
     if (!word) {
         print_help(stderr);
         return CORE_STATUS_FAILED;

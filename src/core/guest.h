@@ -10,8 +10,8 @@
 #include <stdbool.h>
 
 /* The default guest's command line; --append and the terminal's size follow.
- * The kernel's self-tests of its cryptography are left out: they are half of the
- * instructions of a boot. */
+ * The kernel's self-tests of its cryptography are left out: they are half of
+ * the instructions of a boot. */
 #define GUEST_CMDLINE "console=ttyS0 quiet panic=-1 cryptomgr.notests"
 
 struct guest_files {

@@ -249,7 +249,8 @@ static void build_basic(struct x86_cpuid *c)
     cache_add(c, 2, 3 | 2 << 5, 16, 1024, 1);      /* L2 1 MiB */
     cache_add(c, 3, 3 | 3 << 5, 16, 16384, cores); /* L3 16 MiB */
     leaf_put(c, 6, -1, R(0, 0, 0, 0));
-    leaf_put(c, 7, 0, R(0, 0, 0, 0));
+    leaf_put(c, 7, 0, R(2, 0, 0, 0)); /* subleaves to 2 */
+    leaf_put(c, 7, 2, R(0, 0, 0, 0));
     for (unsigned l = 0xb; l <= 0x1f; l += 0x14) {
         leaf_put(c, l, 0, R(0, 1, 1U << 8, 0));
         leaf_put(c, l, 1, R(core_shift(n), n, 2U << 8 | 1, 0));
@@ -307,13 +308,16 @@ static void build_kvm(struct x86_cpuid *c)
 }
 
 /* Speculation: leaf 7 EDX says SPEC_CTRL with IBPB (26), STIBP (27) and
- * ARCH_CAPABILITIES (29) when immunity is claimed, none of it otherwise. */
+ * ARCH_CAPABILITIES (29) when immunity is claimed, none of it otherwise.
+ * BHI_CTRL (subleaf 2) too: since 2025 Linux clears the branch history in
+ * software at each system call, BHI_NO or not, unless BHI_DIS_S is there. */
 static void build_speculation(struct x86_cpuid *c)
 {
     if (c->conf.mitigations)
         return;
     c->arch_capabilities = ARCH_CAPS_IMMUNE;
     leaf_find(c, 7, 0)->r[EDX] |= 1U << 26 | 1U << 27 | 1U << 29;
+    leaf_find(c, 7, 2)->r[EDX] |= 1U << 4;
 }
 
 static int build_feats(struct x86_cpuid *c, struct err *e)

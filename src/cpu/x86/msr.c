@@ -301,8 +301,9 @@ static void tsc_shift(struct x86_cpu *cpu, uint64_t delta)
 
 static int spec_ctrl_write(struct x86_cpu *cpu, uint64_t val)
 {
-    uint64_t valid =
-        1 | (spec_bit(cpu, 27) ? 2 : 0) | (spec_bit(cpu, 31) ? 4 : 0);
+    bool bhi = x86_cpuid_bit(cpu->cpuid, 7, 2, 3, 4);
+    uint64_t valid = 1 | (spec_bit(cpu, 27) ? 2 : 0) |
+                     (spec_bit(cpu, 31) ? 4 : 0) | (bhi ? BIT(10) : 0);
 
     if (!spec_bit(cpu, 26) || (val & ~valid))
         return gp0(cpu);

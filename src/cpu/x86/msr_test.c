@@ -76,6 +76,7 @@ TEST(reserved_bits)
     wr(X86_MSR_MC0_CTL + 16, 0, false); /* four banks */
     wr(X86_MSR_FEATURE_CONTROL, 5, false);
     wr(X86_MSR_SPEC_CTRL, 1, true);
+    wr(X86_MSR_SPEC_CTRL, 0x401, true);
     wr(X86_MSR_SPEC_CTRL, 4, false);
     wr(X86_MSR_ARCH_CAPABILITIES, 0, false);
     CHECK_EQ(x86_wrmsr(cpu, X86_MSR_PRED_CMD, 1), 0);

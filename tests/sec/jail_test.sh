@@ -87,7 +87,7 @@ mkfifo "$T/in"
     --selftest-thaw 200 --name "audit-$$" --timeout 200 <"$T/in" >"$T/out" 2>"$T/err" &
 pid=$!
 exec 3>"$T/in"
-for i in $(seq 200); do
+for _ in $(seq 200); do
     grep -q 'root@' "$T/out" && break
     kill -0 $pid 2>/dev/null || break
     sleep 1

@@ -360,7 +360,8 @@ bool rmw_cas(struct interp *in, struct rmw *m, uint64_t *old, uint64_t val,
     struct mem_iov iov;
     bool ok;
 
-    if (!m->host) { /* the split lock is held: nobody of our kind came between */
+    if (!m->host) { /* the split lock is held: nobody of our kind came between
+                     */
         *r = rmw_write_slow(in, m, val);
         return true;
     }

@@ -86,8 +86,8 @@ static ALWAYS_INLINE uint64_t reg_rd(const struct x86_cpu *cpu, unsigned r,
     }
 }
 
-static ALWAYS_INLINE void reg_wr(struct x86_cpu *cpu, unsigned r,
-                                 unsigned size, uint64_t v)
+static ALWAYS_INLINE void reg_wr(struct x86_cpu *cpu, unsigned r, unsigned size,
+                                 uint64_t v)
 {
     switch (size) {
     case 8:

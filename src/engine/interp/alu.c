@@ -112,8 +112,8 @@ DOUBLE(alu_shrd, shrd)
 #define LONG_blsi(m)   LONG2_ASM("blsi", m)
 #define LONG_adcx(m)   LONG2_ASM("adcx", m)
 #define LONG_adox(m)   LONG2_ASM("adox", m)
-LONG(alu_andn, andn)   /* ~a & b */
-LONG(alu_pdep, pdep)   /* a: source, b: mask */
+LONG(alu_andn, andn) /* ~a & b */
+LONG(alu_pdep, pdep) /* a: source, b: mask */
 LONG(alu_pext, pext)
 LONG(alu_bextr, bextr) /* a: source, b: control */
 LONG(alu_bzhi, bzhi)
@@ -146,8 +146,8 @@ uint64_t alu_crc32(uint64_t a, uint64_t b, unsigned size, uint32_t *fl)
 /* One-operand multiplications and divisions work on rDX:rAX, so the flags are
  * brought in through RAX before it is loaded. */
 #define RDX_RAX(insn, m)                                                       \
-    asm("movl %k[f], %%eax\n\t" ALU_IN "movq %[lo], %%rax\n\t" insn            \
-        " %" m "[b]\n\tmovq %%rax, %[lo]\n\t" ALU_OUT "\n\tmovl %%eax, %k[f]"  \
+    asm("movl %k[f], %%eax\n\t" ALU_IN "movq %[lo], %%rax\n\t" insn " %" m     \
+        "[b]\n\tmovq %%rax, %[lo]\n\t" ALU_OUT "\n\tmovl %%eax, %k[f]"         \
         : [lo] "+&r"(*lo), "+&d"(*hi), [f] "+&r"(f)                            \
         : [b] "r"(b)                                                           \
         : "rax", "cc")

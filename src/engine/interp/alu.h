@@ -29,8 +29,7 @@ static ALWAYS_INLINE uint32_t fl_pack(uint64_t rflags)
 
 static ALWAYS_INLINE uint64_t fl_merge(uint64_t rflags, uint32_t p)
 {
-    return (rflags & ~X86_FL_ARITH) | (p >> 8 & 0xd5) |
-           (uint64_t)(p & 1) << 11;
+    return (rflags & ~X86_FL_ARITH) | (p >> 8 & 0xd5) | (uint64_t)(p & 1) << 11;
 }
 
 #define ALU_OUT ".byte 0x9f\n\tseto %%al"
@@ -109,10 +108,8 @@ ALU_BINF(alu_sbb, sbb)
         return a;                                                              \
     }
 #define ALU_UN_ASM(insn, s, m)                                                 \
-    asm(ALU_IN insn s " %" m "[a]\n\t" ALU_OUT                                 \
-        : [a] "+r"(a), "+&a"(f)                                                \
-        :                                                                      \
-        : "cc")
+    asm(ALU_IN insn s " %" m "[a]\n\t" ALU_OUT : [a] "+r"(a), "+&a"(f) : : "c" \
+                                                                           "c")
 #define ALU_UN_inc(s, m) ALU_UN_ASM("inc", s, m)
 #define ALU_UN_dec(s, m) ALU_UN_ASM("dec", s, m)
 #define ALU_UN_neg(s, m) ALU_UN_ASM("neg", s, m)
@@ -154,7 +151,7 @@ ALU_SHIFT(alu_sar, sar)
  * bit 15 is made SF != OF; each pair of conditions is a mask of flags. */
 static ALWAYS_INLINE bool fl_cond(uint64_t rflags, unsigned cc)
 {
-    static const uint16_t mask[8] = {0x800, 0x1, 0x40, 0x41,
+    static const uint16_t mask[8] = {0x800, 0x1, 0x40,   0x41,
                                      0x80,  0x4, 0x8000, 0x8040};
     uint64_t t = (rflags & 0xfff) | ((rflags << 8 ^ rflags << 4) & 0x8000);
 

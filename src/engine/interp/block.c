@@ -268,8 +268,8 @@ static int decode_straddle(struct interp *in, struct block *b,
 static int decode_at(struct interp *in, struct block *b, const struct fetch *f,
                      unsigned max, struct x86_insn *insns)
 {
-    unsigned n = f->room < BLOCK_BYTES_MAX ? (unsigned)f->room
-                                           : BLOCK_BYTES_MAX;
+    unsigned n =
+        f->room < BLOCK_BYTES_MAX ? (unsigned)f->room : BLOCK_BYTES_MAX;
 
     in->st.block_decodes++;
     b->src = f->src;

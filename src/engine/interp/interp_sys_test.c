@@ -85,7 +85,7 @@ TEST(interrupt_inside_a_repeat_resumes_it)
     struct tvm *t = tvm_create();
 
     apic_on(t);
-    TVM_PUT(t, "\xf3\xaa\xf4"); /* rep stosb */
+    TVM_PUT(t, "\xf3\xaa\xf4");                /* rep stosb */
     tvm_poke(t, TVM_VEC(0x40), "\x48\xcf", 2); /* iretq */
     t->cpu->gpr[X86_RDI] = 0x400000;
     t->cpu->gpr[X86_RCX] = 1 << 20;
@@ -500,5 +500,5 @@ TEST_MAIN(CASE(interrupt_waits_for_if), CASE(sti_holds_for_one_instruction),
           CASE(virtual_halt_skips_to_the_timer),
           CASE(real_mode_calls_and_segments), CASE(real_mode_limit_faults),
           CASE(protected_mode_decimal), CASE(address_size_prefix_cuts),
-          CASE(user_mode_faults), CASE(alignment_check),
-          CASE(missing_features), CASE(smap_stops_supervisor_data))
+          CASE(user_mode_faults), CASE(alignment_check), CASE(missing_features),
+          CASE(smap_stops_supervisor_data))

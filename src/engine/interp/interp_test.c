@@ -80,8 +80,7 @@ TEST(shift_by_zero_keeps_flags)
     TVM_PUT(t, "\x31\xc9\xf9\xb8\x01\x00\x00\x00\xd3\xe0\xf4");
     CHECK_EQ(tvm_run(t, 0), EXIT_HLT);
     CHECK_EQ(t->cpu->gpr[X86_RAX], 1);
-    CHECK_EQ(t->cpu->rflags & X86_FL_ARITH,
-             X86_FL_CF | X86_FL_ZF | X86_FL_PF);
+    CHECK_EQ(t->cpu->rflags & X86_FL_ARITH, X86_FL_CF | X86_FL_ZF | X86_FL_PF);
     tvm_destroy(t);
 }
 
@@ -161,7 +160,7 @@ TEST(split_store_is_all_or_nothing)
 {
     struct tvm *t = tvm_create();
 
-    tvm_page(t, 0x203000, 5); /* read-only */
+    tvm_page(t, 0x203000, 5);       /* read-only */
     TVM_PUT(t, "\x48\x89\x03\xf4"); /* mov [rbx], rax */
     t->cpu->gpr[X86_RAX] = ~0ULL;
     t->cpu->gpr[X86_RBX] = 0x202ffa;
@@ -462,9 +461,8 @@ TEST(rep_is_interruptible)
 TEST_MAIN(CASE(counts_and_halts), CASE(budget_is_exact), CASE(inc_keeps_carry),
           CASE(inc_of_memory_keeps_carry), CASE(rcl_goes_through_carry),
           CASE(shift_by_zero_keeps_flags), CASE(byte_writes_merge),
-          CASE(cmov_clears_the_upper_half_either_way),
-          CASE(divide_error), CASE(idiv_overflow),
-          CASE(push_faults_before_rsp_moves),
+          CASE(cmov_clears_the_upper_half_either_way), CASE(divide_error),
+          CASE(idiv_overflow), CASE(push_faults_before_rsp_moves),
           CASE(split_store_is_all_or_nothing), CASE(rmw_probes_for_write_first),
           CASE(pop_to_bad_memory_keeps_rsp), CASE(pop_uses_the_new_rsp_as_base),
           CASE(jump_to_noncanonical_faults_at_the_jump),

@@ -51,8 +51,8 @@ static alu2_fn alu2_of(unsigned op)
 
 /* ---- destination op= source ---- */
 
-static int rmw_mem(struct interp *in, const struct op *o, alu2_fn f,
-                   uint64_t b, unsigned size)
+static int rmw_mem(struct interp *in, const struct op *o, alu2_fn f, uint64_t b,
+                   unsigned size)
 {
     struct x86_cpu *cpu = in->cpu;
     unsigned flags = op_lin_flags(o) | (is_locked(o) ? RMW_LOCK : 0);

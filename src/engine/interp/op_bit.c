@@ -151,8 +151,8 @@ int op_shd(struct interp *in, const struct op *o)
         rmw_open(in, lin, size, op_lin_flags(o), &m))
         return X86_FAULT;
     old = rmw_read(in, &m);
-    old = left ? alu_shld(old, b, n, size, &fl)
-               : alu_shrd(old, b, n, size, &fl);
+    old =
+        left ? alu_shld(old, b, n, size, &fl) : alu_shrd(old, b, n, size, &fl);
     r = rmw_write(in, &m, old & size_mask(size));
     cpu->rflags = fl_merge(cpu->rflags, fl);
     return r;
@@ -285,7 +285,6 @@ int op_crc32(struct interp *in, const struct op *o)
 
     if (opnd_rd(in, o, 1, &b))
         return X86_FAULT;
-    reg_wr(cpu, d->reg, d->size,
-           alu_crc32(cpu->gpr[d->reg], b, s->size, NULL));
+    reg_wr(cpu, d->reg, d->size, alu_crc32(cpu->gpr[d->reg], b, s->size, NULL));
     return OP_NEXT;
 }

@@ -54,7 +54,8 @@ int op_out(struct interp *in, const struct op *o)
     return OP_STOP;
 }
 
-/* The store must be possible before the port is read: a read can't be undone. */
+/* The store must be possible before the port is read: a read can't be undone.
+ */
 int op_ins(struct interp *in, const struct op *o)
 {
     struct x86_cpu *cpu = in->cpu;

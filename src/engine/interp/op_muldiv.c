@@ -56,8 +56,7 @@ int op_imul(struct interp *in, const struct op *o)
 
         if (opnd_rd(in, o, first, &a) || opnd_rd(in, o, first + 1, &b))
             return X86_FAULT;
-        reg_wr(cpu, opnd_reg(&insn->opnd[0]), size,
-               alu_imul2(a, b, size, &fl));
+        reg_wr(cpu, opnd_reg(&insn->opnd[0]), size, alu_imul2(a, b, size, &fl));
     }
     cpu->rflags = fl_merge(cpu->rflags, fl);
     return OP_NEXT;

@@ -83,8 +83,7 @@ int op_pusha(struct interp *in, const struct op *o)
     int r = OP_NEXT, last;
 
     for (unsigned i = 0; i < 8; i++) {
-        last = stack_push(in, size,
-                          i == X86_RSP ? sp : reg_rd(cpu, i, size));
+        last = stack_push(in, size, i == X86_RSP ? sp : reg_rd(cpu, i, size));
         if (last < 0) {
             cpu->gpr[X86_RSP] = sp;
             return X86_FAULT;
@@ -113,7 +112,8 @@ int op_popa(struct interp *in, const struct op *o)
 
 static bool v86_no_iopl(const struct x86_cpu *cpu)
 {
-    return (cpu->rflags & X86_FL_VM) && (cpu->rflags & X86_FL_IOPL) != X86_FL_IOPL;
+    return (cpu->rflags & X86_FL_VM) &&
+           (cpu->rflags & X86_FL_IOPL) != X86_FL_IOPL;
 }
 
 int op_pushf(struct interp *in, const struct op *o)
@@ -122,8 +122,7 @@ int op_pushf(struct interp *in, const struct op *o)
 
     if (v86_no_iopl(cpu))
         return x86_raise_err(cpu, X86_VEC_GP, 0);
-    return stack_push(in, o->size,
-                      cpu->rflags & ~(X86_FL_VM | X86_FL_RF));
+    return stack_push(in, o->size, cpu->rflags & ~(X86_FL_VM | X86_FL_RF));
 }
 
 /* What POPF may change: IOPL at CPL 0 only, IF when CPL <= IOPL, VIF and VIP
@@ -146,8 +145,7 @@ int op_popf(struct interp *in, const struct op *o)
         mask |= X86_FL_IF;
     if (o->size == 2)
         mask &= 0xffff;
-    cpu->rflags =
-        (cpu->rflags & ~mask & ~X86_FL_RF) | (v & mask) | X86_FL_ONE;
+    cpu->rflags = (cpu->rflags & ~mask & ~X86_FL_RF) | (v & mask) | X86_FL_ONE;
     return sys_end(in, OP_STOP);
 }
 
@@ -207,8 +205,7 @@ int op_leave(struct interp *in, const struct op *o)
     if (stack_lin(in, bp, o->size, false, &lin) ||
         mem_ld(in, lin, o->size, X86_LIN_STACK, &v))
         return X86_FAULT;
-    cpu->gpr[X86_RSP] =
-        (cpu->gpr[X86_RSP] & ~mask) | ((bp + o->size) & mask);
+    cpu->gpr[X86_RSP] = (cpu->gpr[X86_RSP] & ~mask) | ((bp + o->size) & mask);
     reg_wr(cpu, X86_RBP, o->size, v);
     return OP_NEXT;
 }

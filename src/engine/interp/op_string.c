@@ -33,8 +33,8 @@ uint8_t *str_run(struct interp *in, const struct str *s, unsigned seg,
     at = lin & 0xfff;
     room = s->down ? at / s->size + 1 : (4096 - at) / s->size;
     if (s->adsize < 8 || !in->mode64) {
-        uint64_t wrap = s->down ? off / s->size + 1
-                                : (s->mask - off) / s->size + 1;
+        uint64_t wrap =
+            s->down ? off / s->size + 1 : (s->mask - off) / s->size + 1;
 
         if (wrap < room)
             room = wrap;
@@ -90,8 +90,8 @@ int op_movs(struct interp *in, const struct op *o)
     str_open(in, o, o->insn->opnd[0].size, &s);
     while (s.count) {
         uint64_t n = s.one ? 1 : s.count;
-        uint8_t *to = str_run(in, &s, X86_SEG_ES, str_off(in, &s, X86_RDI),
-                              true, &n);
+        uint8_t *to =
+            str_run(in, &s, X86_SEG_ES, str_off(in, &s, X86_RDI), true, &n);
         uint8_t *from =
             to ? str_run(in, &s, o->seg, str_off(in, &s, X86_RSI), false, &n)
                : NULL;

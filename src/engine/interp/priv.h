@@ -16,8 +16,8 @@ struct interp;
 struct op;
 
 /* What a handler returns. */
-#define OP_NEXT  0          /* done; the next op follows */
-#define OP_FAULT X86_FAULT  /* cpu->exc is set, nothing changed */
+#define OP_NEXT  0         /* done; the next op follows */
+#define OP_FAULT X86_FAULT /* cpu->exc is set, nothing changed */
 #define OP_STOP  1 /* done; leave the block after it (code may have changed) */
 #define OP_JUMP  2 /* done; cpu->rip is set */
 #define OP_AGAIN 3 /* a repeated string instruction was interrupted */
@@ -41,10 +41,10 @@ struct op {
     uint64_t imm;
     int32_t disp;
     uint8_t len;
-    uint8_t size;  /* operand size in bytes */
-    uint8_t reg;   /* ModRM.reg's register, or the only one; REG_HIGH */
-    uint8_t rm;    /* ModRM.rm's register; REG_HIGH */
-    uint8_t base;  /* X86_REG_NONE, X86_REG_RIP possible with EA_GEN */
+    uint8_t size; /* operand size in bytes */
+    uint8_t reg;  /* ModRM.reg's register, or the only one; REG_HIGH */
+    uint8_t rm;   /* ModRM.rm's register; REG_HIGH */
+    uint8_t base; /* X86_REG_NONE, X86_REG_RIP possible with EA_GEN */
     uint8_t index;
     uint8_t scale;
     uint8_t seg;
@@ -125,8 +125,8 @@ struct interp {
     struct x86_cpu *cpu;
     /* current translation; all follow from cpu by interp_mode_update() */
     struct tlb_ent *tlb;
-    uint64_t gen[2];  /* by address bit 63 */
-    uint64_t xtag[2]; /* for block links: epoch and mode */
+    uint64_t gen[2];    /* by address bit 63 */
+    uint64_t xtag[2];   /* for block links: epoch and mode */
     uint8_t *code_page; /* host page of the running block */
     bool mode64;
     uint8_t mode; /* enum x86_mode */
@@ -137,9 +137,9 @@ struct interp {
     _Atomic uint32_t attn;    /* TLB write rights must go */
     _Atomic uint32_t running; /* inside guest code */
     /* limits, as cpu->icount */
-    uint64_t stop_at;   /* the nearer of the two below */
-    uint64_t budget_at; /* UINT64_MAX: none */
-    uint64_t clock_at;  /* virtual clock: when the next timer is due */
+    uint64_t stop_at;    /* the nearer of the two below */
+    uint64_t budget_at;  /* UINT64_MAX: none */
+    uint64_t clock_at;   /* virtual clock: when the next timer is due */
     uint64_t clock_done; /* icount up to which guest time was advanced */
     bool vclock;
     /* TLB */
@@ -158,7 +158,7 @@ struct interp {
     uint8_t *arena;
     size_t arena_used, arena_bytes;
     struct block *one; /* block_get_one's place */
-    uint64_t rng; /* virtual clock's RDRAND */
+    uint64_t rng;      /* virtual clock's RDRAND */
     bool host_rdrand;
     bool lin_stop; /* cpu->lin wrote the running block's page */
     struct interp_stats st;

@@ -40,8 +40,7 @@ static void limits_update(struct interp *in)
                                   INTERP_VIRTUAL_NS_PER_INSN
                             : 0);
     }
-    in->stop_at =
-        in->clock_at < in->budget_at ? in->clock_at : in->budget_at;
+    in->stop_at = in->clock_at < in->budget_at ? in->clock_at : in->budget_at;
 }
 
 /* HLT with the virtual clock: time passes until the next timer.

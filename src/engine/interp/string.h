@@ -14,13 +14,13 @@
 #include "engine/interp/ops.h"
 
 struct str {
-    unsigned size;    /* element, bytes */
+    unsigned size; /* element, bytes */
     unsigned adsize;
-    uint64_t mask;    /* of the address size */
-    bool down;        /* DF */
-    bool rep;         /* F2 or F3 */
-    bool one;         /* single-step: at most one element per call */
-    uint64_t count;   /* elements left; 1 without a prefix */
+    uint64_t mask;  /* of the address size */
+    bool down;      /* DF */
+    bool rep;       /* F2 or F3 */
+    bool one;       /* single-step: at most one element per call */
+    uint64_t count; /* elements left; 1 without a prefix */
 };
 
 static inline void str_open(const struct interp *in, const struct op *o,
@@ -49,8 +49,7 @@ static inline void str_step(struct interp *in, const struct str *s,
 {
     uint64_t d = n * s->size;
 
-    reg_wr(in->cpu, reg, s->adsize,
-           in->cpu->gpr[reg] + (s->down ? 0 - d : d));
+    reg_wr(in->cpu, reg, s->adsize, in->cpu->gpr[reg] + (s->down ? 0 - d : d));
 }
 
 /* @n elements are done. */

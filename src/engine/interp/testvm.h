@@ -24,12 +24,12 @@
 
 #include <stdlib.h>
 
-#define TVM_CODE  0x10000U
-#define TVM_STACK 0x70000U
-#define TVM_PT    0x4000U
-#define TVM_PAGED 0x200000U /* 4 KiB pages from here */
+#define TVM_CODE   0x10000U
+#define TVM_STACK  0x70000U
+#define TVM_PT     0x4000U
+#define TVM_PAGED  0x200000U /* 4 KiB pages from here */
 #define TVM_VEC(v) (0x8000U + 16U * (v))
-#define TVM_CPUS  2
+#define TVM_CPUS   2
 
 struct tvm {
     struct vm vm;
@@ -135,9 +135,8 @@ static inline struct tvm *tvm_create_cpus(enum clock_mode mode, unsigned ncpus)
                                 .scatter = true,
                                 .seed = 7,
                                 .memfd = -1};
-    struct x86_cpuid_conf cc = {.level = x86_cpuid_best_level(),
-                                .ncpus = ncpus,
-                                .tsc_khz = 1000000};
+    struct x86_cpuid_conf cc = {
+        .level = x86_cpuid_best_level(), .ncpus = ncpus, .tsc_khz = 1000000};
     struct tvm *t = aligned_alloc(64, (sizeof *t + 63) & ~(size_t)63);
     struct clock *clk = clock_create(mode, 1000000, 0);
     struct mem *mem;

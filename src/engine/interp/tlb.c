@@ -24,8 +24,7 @@ static void gens_load(struct interp *in);
 /* Every tag is void: start over. */
 static void tables_clear(struct interp *in)
 {
-    memset(in->tables, 0,
-           sizeof *in->tables * (size_t)TLB_KINDS * TLB_ENTRIES);
+    memset(in->tables, 0, sizeof *in->tables * (size_t)TLB_KINDS * TLB_ENTRIES);
     in->gen_last = 0;
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         in->pcid[i].valid = false;
@@ -148,8 +147,8 @@ void tlb_flush_page(struct interp *in, uint64_t lin)
         return;
     }
     for (unsigned k = 0; k < TLB_NONE; k++) {
-        struct tlb_ent *e = &in->tables[k * TLB_ENTRIES +
-                                        ((lin >> 12) & (TLB_ENTRIES - 1))];
+        struct tlb_ent *e =
+            &in->tables[k * TLB_ENTRIES + ((lin >> 12) & (TLB_ENTRIES - 1))];
 
         e->r = e->w = e->x = 0;
     }
@@ -200,8 +199,8 @@ void tlb_lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
 static void gens_load(struct interp *in)
 {
     const struct pcid_slot *s = &in->pcid[in->pcid_cur];
-    uint64_t key = (in->kind == TLB_USER || in->cpu->cpl == 3 ? 4U : 0U) |
-                   in->mode;
+    uint64_t key =
+        (in->kind == TLB_USER || in->cpu->cpl == 3 ? 4U : 0U) | in->mode;
 
     in->gen[0] = s->gen;
     in->epoch[0] = s->epoch;
@@ -330,8 +329,8 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
 
 int tlb_init(struct interp *in)
 {
-    in->tables = aligned_alloc(64, sizeof *in->tables * (size_t)TLB_KINDS *
-                                       TLB_ENTRIES);
+    in->tables =
+        aligned_alloc(64, sizeof *in->tables * (size_t)TLB_KINDS * TLB_ENTRIES);
     if (!in->tables)
         return -ENOMEM;
     in->pcid[0].pcid = pcid_now(in->cpu);

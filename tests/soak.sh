@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The full counts: tests/soak.sh [ITEM...]. Each item runs once per commit (of
+# the sources that it tests) and leaves its result in o/soak, so that a soak
+# that was stopped goes on; docs/STATUS.md is written from the results.
+# FRESH=1 runs items again.
+cd "$(dirname "$0")/.." || exit 2
+out=o/soak
+mkdir -p $out/bin
+commit=$(git rev-parse --short HEAD)
+git diff --quiet HEAD -- src guest tests || commit=$commit+
+
+# item NAME 'WHAT' COMMAND...: the command's last line is the figure; its status
+# says whether the count was met
+item() {
+    name=$1 what=$2
+    shift 2
+    case " $wanted " in *" $name "* | "  ") ;; *) return ;; esac
+    if [ -z "${FRESH:-}" ] && [ -f "$out/$name.result" ] &&
+        grep -q "|$commit|" "$out/$name.result"; then
+        echo "done already: $name"
+        return
+    fi
+    echo "soak: $name: $what"
+    start=$(date +%s)
+    "$@" >"$out/$name.log" 2>&1
+    status=$?
+    figure=$(tail -n 1 "$out/$name.log" | tr '|' '/')
+    verdict=met
+    [ $status = 0 ] || verdict="not met"
+    printf '%s|%s|%s|%s|%s|%s\n' "$what" "$figure" "$verdict" "$commit" \
+        "$(date +%Y-%m-%d)" "$(($(date +%s) - start)) s" >"$out/$name.result"
+    cat "$out/$name.result"
+    write_status
+}
+
+# A copy, so that a build meanwhile does not change what runs.
+prog() {
+    cp "o/release/test/$1" "$out/bin/" && echo "$out/bin/$(basename "$1")"
+}
+
+scripts() { # run test scripts or functions and add up their lines
+    "$@" | tee /dev/stderr | awk '
+        /^ok /{n++} /^FAIL /{f++} END {
+            printf "%d passed, %d failed\n", n, f; exit f > 0 || n == 0 }'
+}
+
+repeat() { # COUNT COMMAND...: all must pass
+    n=$1 good=0
+    shift
+    for _ in $(seq "$n"); do
+        "$@" && good=$((good + 1))
+    done
+    echo "$good of $n"
+    [ "$good" = "$n" ]
+}
+
+boot_once() { # options...: a kernel says its name and powers off
+    timeout 300 ./doppel run --timeout 280 "$@" </dev/null 2>&1 | tee -a $out/boots.txt |
+        grep -q 'up-42'
+}
+
+fuzz() {
+    scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
+}
+
+write_status() {
+    {
+        echo '# Status'
+        echo
+        echo 'Written by `make soak` from its results; each line is a count that was run on the commit it names.'
+        echo
+        echo '| count | result | verdict | commit | date | took |'
+        echo '|---|---|---|---|---|---|'
+        for r in $(ls $out/*.result | sort); do
+            sed 's/^/| /; s/|/ | /g; s/$/ |/; s/^ | /| /; s/|  /| /g' "$r"
+        done
+        [ -f docs/status-notes.md ] && {
+            echo
+            cat docs/status-notes.md
+        }
+    } >docs/STATUS.md
+}
+
+wanted=$*
+exec_arg='doppel.exec="echo up-$((6*7))"'
+log='console=ttyS0 quiet mitigations=off'
+generic='-k o/guest/generic/vmlinuz --initrd o/guest/generic/initrd.img'
+
+item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and #UD' \
+    "$(prog cpu/x86/decode_diff_test)" --count 100000000 --seed "${SEED:-1}"
+item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
+    "$(prog engine/interp/corpus_test)" --count 5000000 --seed "${SEED:-1}"
+item vectors 'vector forms against this CPU, 800 runs a shape' \
+    env VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
+item mutants 'planted faults found' sh tests/mutants.sh
+item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
+item boots-cloud 'cloud kernel to init and off, 1 CPU, 20 times' \
+    repeat 20 boot_once --append "$exec_arg"
+item boots-smp 'cloud kernel, 4 CPUs, scattered memory, 20 times' \
+    repeat 20 boot_once -c 4 --mem scatter --append "$exec_arg"
+# shellcheck disable=SC2086
+item boots-generic 'generic kernel, 2 CPUs, 128 MiB, 20 times' \
+    repeat 20 boot_once $generic -c 2 -m 128M --append "$log $exec_arg"
+item boots-thaw 'cloud kernel rebuilt from its state every 5 exits, 10 times' \
+    repeat 10 boot_once --selftest-thaw 5 --mem scatter -c 2 --append "$exec_arg"
+item system 'real kernels: memory sizes, console, disk, statuses, signals' \
+    scripts tests/boot/boot_test.sh
+item fuzz 'each fuzzer, minutes: executions and edges in o/soak/fuzz.log' fuzz
+write_status

@@ -442,20 +442,35 @@ static int lin_open(struct interp *in, uint64_t lin, size_t len, unsigned flags,
     return pieces_open(in, lin, len, flags, ps);
 }
 
+/* The entry that serves [lin, +len) with @flags, if the TLB has it. */
+static const struct tlb_ent *lin_hit(struct interp *in, uint64_t lin,
+                                     size_t len, unsigned flags)
+{
+    const struct tlb_ent *e;
+
+    if (in->kind == TLB_NONE || len == 0 || len > 4096)
+        return NULL;
+    e = &in->tables[tlb_kind_of(in, flags) * TLB_ENTRIES +
+                    ((lin >> 12) & (TLB_ENTRIES - 1))];
+    if ((flags & X86_LIN_WRITE ? e->w : e->r) !=
+        tlb_tag(in, lin, (unsigned)len))
+        return NULL;
+    return e;
+}
+
 static int lin_read(void *ctx, gva_t va, void *buf, size_t len, unsigned flags)
 {
     struct interp *in = ctx;
+    const struct tlb_ent *e;
     struct pieces ps;
 
-    if (!(flags & (X86_LIN_IMPLICIT | X86_LIN_USER)) && len <= 64) {
-        const struct tlb_ent *e = tlb_slot(in, va.v);
-
-        if (len && e->r == tlb_tag(in, va.v, (unsigned)len)) {
-            memcpy(buf, e->host + (va.v & 0xfff), len);
-            return 0;
-        }
+    flags &= ~X86_LIN_WRITE;
+    e = lin_hit(in, va.v, len, flags);
+    if (LIKELY(e)) {
+        memcpy(buf, e->host + (va.v & 0xfff), len);
+        return 0;
     }
-    if (lin_open(in, va.v, len, flags & ~X86_LIN_WRITE, &ps))
+    if (lin_open(in, va.v, len, flags, &ps))
         return X86_FAULT;
     pieces_read(in, &ps, buf);
     if (!(flags & X86_LIN_IMPLICIT))
@@ -467,18 +482,17 @@ static int lin_write(void *ctx, gva_t va, const void *buf, size_t len,
                      unsigned flags)
 {
     struct interp *in = ctx;
+    const struct tlb_ent *e;
     struct pieces ps;
 
-    if (!(flags & (X86_LIN_IMPLICIT | X86_LIN_USER)) && len <= 64) {
-        const struct tlb_ent *e = tlb_slot(in, va.v);
-
-        if (len && e->w == tlb_tag(in, va.v, (unsigned)len)) {
-            memcpy(e->host + (va.v & 0xfff), buf, len);
-            in->lin_stop |= e->host == in->code_page;
-            return 0;
-        }
+    flags |= X86_LIN_WRITE;
+    e = lin_hit(in, va.v, len, flags);
+    if (LIKELY(e)) {
+        memcpy(e->host + (va.v & 0xfff), buf, len);
+        in->lin_stop |= e->host == in->code_page;
+        return 0;
     }
-    if (lin_open(in, va.v, len, flags | X86_LIN_WRITE, &ps))
+    if (lin_open(in, va.v, len, flags, &ps))
         return X86_FAULT;
     if (pieces_write(in, &ps, buf) == OP_STOP)
         in->lin_stop = true;

@@ -181,6 +181,8 @@ struct xlat {
 /** tlb_xlat() - translate @lin (checked canonical); fills the TLB
  * @flags: X86_LIN_*. Return: 0 or X86_FAULT. */
 int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x);
+/** tlb_kind_of() - the table whose rights an access of @flags has */
+enum tlb_kind tlb_kind_of(const struct interp *in, unsigned flags);
 int tlb_init(struct interp *in);
 void tlb_fini(struct interp *in);
 void tlb_flush_all(struct interp *in);

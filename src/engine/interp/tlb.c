@@ -259,8 +259,7 @@ void tlb_lin_mode(void *ctx)
 
 /* ---- filling ---- */
 
-/* The table whose rights an access of @flags has. */
-static enum tlb_kind kind_of(const struct interp *in, unsigned flags)
+enum tlb_kind tlb_kind_of(const struct interp *in, unsigned flags)
 {
     if (flags & X86_LIN_IMPLICIT)
         return in->cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC;
@@ -279,7 +278,7 @@ static void fill(struct interp *in, uint64_t lin, unsigned flags,
         [TLB_SUP] = {X86_ALLOW_SUP_R, X86_ALLOW_SUP_W, X86_ALLOW_SUP_X},
         [TLB_SUPAC] = {X86_ALLOW_SUPAC_R, X86_ALLOW_SUPAC_W, X86_ALLOW_SUP_X},
     };
-    enum tlb_kind kind = kind_of(in, flags);
+    enum tlb_kind kind = tlb_kind_of(in, flags);
     struct tlb_ent *e = &in->tables[(size_t)kind * TLB_ENTRIES +
                                     ((lin >> 12) & (TLB_ENTRIES - 1))];
     uint64_t tag = (lin & PAGE) | in->gen[lin >> 63];

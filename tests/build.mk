@@ -1,0 +1,9 @@
+# The instruction corpus (tests/insn/corpus). native.c's signal handler runs
+# with a strange FS base and flags: nothing may be woven into it.
+CORPUS_OBJ := $(patsubst %,$(O)/tests/insn/corpus/%.o,native guest state encode aim make diff)
+$(O)/test/engine/interp/corpus_test: $(CORPUS_OBJ)
+LDLIBS_src/engine/interp/corpus_test = $(CORPUS_OBJ) $(LIB) $(LDLIBS)
+CFLAGS_src/engine/interp/corpus_test := -I.
+$(foreach f,guest state encode aim make diff,$(eval CFLAGS_tests/insn/corpus/$f := -I.))
+CFLAGS_tests/insn/corpus/native := -I. -fno-sanitize=all -fno-stack-protector \
+        -fno-profile-arcs -fno-test-coverage -U_FORTIFY_SOURCE

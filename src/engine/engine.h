@@ -6,6 +6,10 @@
  *
  * Port and MMIO accesses go straight to the VM's buses through the input gate;
  * run() returns only for what the monitor must decide.
+ *
+ * init() runs before the jail is closed: what an engine needs of the host it
+ * takes there (the kvm engine its VM and vCPU descriptors) and gives back as
+ * its part, which the monitor hangs into each struct vm that it builds.
  */
 #ifndef DOPPEL_ENGINE_ENGINE_H
 #define DOPPEL_ENGINE_ENGINE_H
@@ -20,13 +24,23 @@ enum exit_reason {
     EXIT_HLT,      /* waits for an interrupt: sleep with kick_wait, run again */
     EXIT_SHUTDOWN, /* triple fault */
     EXIT_BUDGET,   /* max_insns were retired */
-    EXIT_DEBUG     /* debugger stop */
+    EXIT_DEBUG,    /* debugger stop */
+    EXIT_FAILED    /* the engine cannot go on: why says it; state is lost */
 };
 
 struct exit_rec {
     enum exit_reason reason;
-    uint64_t insns; /* retired by this call */
+    uint64_t insns; /* retired by this call; 0 where it isn't counted */
+    char why[240];  /* EXIT_FAILED: one sentence */
 };
+
+/* What the monitor was handed for its engine. */
+struct engine_host {
+    int kvm_fd; /* borrows: /dev/kvm; -1: none */
+    unsigned ncpus;
+};
+
+struct engine_part; /* what init made for the process; struct vm.engine */
 
 struct engine_vcpu; /* an engine's private part of one vCPU */
 
@@ -39,14 +53,18 @@ struct engine_probe {
 struct engine_ops {
     const char *name;
     void (*probe)(struct engine_probe *p);
-    /* Once per process, before the jail: signal handlers, descriptors. */
-    int (*init)(struct err *e);
-    /* @arch: keeps; a struct x86_cpu. Gives *out. */
+    /* Once per process, before the jail: signal handlers, descriptors. *part
+     * lives as long as the process; it may stay NULL. */
+    int (*init)(const struct engine_host *host, struct engine_part **part,
+                struct err *e);
+    /* @vm: its member engine is what init gave. @arch: keeps; a struct x86_cpu.
+     * Gives *out. One VM at a time per part. */
     int (*vcpu_create)(struct vm *vm, void *arch, struct engine_vcpu **out,
                        struct err *e);
     void (*vcpu_destroy)(struct engine_vcpu *v);
-    /* Run until an exit. @max_insns: 0 = no limit. All state is in @arch at
-     * return. Thread: the vCPU's. */
+    /* Run until an exit. @max_insns: 0 = no limit (kvm: never a limit, it
+     * counts no instructions). All state is in @arch at return. Thread: the
+     * vCPU's. */
     void (*vcpu_run)(struct engine_vcpu *v, uint64_t max_insns,
                      struct exit_rec *exit);
     /* Host-side changes: drop what is cached of the page (or of all). Called

@@ -257,7 +257,7 @@ int jail_enter(const struct jail_conf *conf, unsigned *layers, struct err *e)
         *layers = got;
         return 0;
     }
-    rc = seccomp_install(conf->audit, e);
+    rc = seccomp_install(conf->kvm, conf->audit, e);
     if (rc)
         return rc;
     *layers = got | JAIL_SECCOMP;

@@ -38,6 +38,7 @@ struct jail_conf {
     uint64_t ns;     /* ABI_NS_*: what core created the process in */
     const int *keep; /* borrows: descriptors that stay open, any order */
     unsigned nkeep;  /* 2 (stderr) is always kept */
+    bool kvm;        /* the engine's calls to KVM are let through */
     bool audit;      /* ABI_FLAG_SECCOMP_AUDIT */
 };
 
@@ -63,6 +64,8 @@ size_t seccomp_list_length(void);
 const char *seccomp_list_name(size_t i);
 const char *seccomp_list_why(size_t i);
 int seccomp_list_refuses(size_t i);
+/** seccomp_list_kvm() - whether line @i is for the kvm engine only */
+bool seccomp_list_kvm(size_t i);
 
 /** jail_test_run() - try what ABI_REC_JAIL_TEST asks for, after jail_enter.
  * Returns only when the jail let it pass (or the test is NONE): the monitor

@@ -335,7 +335,7 @@ TEST(other_layers_stand)
 TEST(audit_opens_nothing)
 {
     struct sock_filter prog[SECCOMP_PROG_MAX];
-    int n = seccomp_build(prog, 1, true, NULL);
+    int n = seccomp_build(prog, 1, true, true, NULL);
     unsigned allows = 0, traces = 0;
 
     CHECK(n > 0);

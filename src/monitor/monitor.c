@@ -32,6 +32,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -50,6 +51,7 @@ struct monitor {
     struct pc *pc;
     struct vcpus *vcpus;
     const struct engine_ops *engine;
+    struct engine_part *engine_part;
     struct chr_stdio *chr;
     struct boot_conf boot;
     struct boot_image initrd[ABI_INITRDS_MAX];
@@ -166,6 +168,7 @@ static int build_pc(struct monitor *m, struct err *e)
     if (r)
         return r;
     arm_thaw(m);
+    pc_vm(m->pc)->engine = m->engine_part;
     r = vcpus_create(m->engine, m->pc, &m->vcpus, e);
     if (r) {
         pc_destroy(m->pc);
@@ -210,11 +213,21 @@ static int load_kernel(struct monitor *m, struct err *e)
 /* What the engine needs of the process it must get before the jail. */
 static int choose_engine(struct monitor *m, struct err *e)
 {
+    struct engine_host host = {.kvm_fd = m->conf.kvm_fd,
+                               .ncpus = m->conf.cpus};
+    int r = 0;
+
     m->engine = engine_find(m->conf.engine);
     if (!m->engine)
         return err_set(e, -EINVAL, "engine %s is not built into this doppel",
                        m->conf.engine);
-    return m->engine->init ? m->engine->init(e) : 0;
+    if (m->engine->init)
+        r = m->engine->init(&host, &m->engine_part, e);
+    /* Whatever was made from it stays; no more VMs are made in the jail. */
+    if (m->conf.kvm_fd >= 0)
+        close(m->conf.kvm_fd);
+    m->conf.kvm_fd = -1;
+    return r;
 }
 
 static int build(struct monitor *m, struct err *e)
@@ -283,6 +296,7 @@ static int enter_jail(struct monitor *m, struct err *e)
     unsigned layers = 0;
     struct jail_conf jail = {.ns = m->conf.jail_ns,
                              .keep = keep,
+                             .kvm = strcmp(m->engine->name, "kvm") == 0,
                              .audit = m->conf.flags & ABI_FLAG_SECCOMP_AUDIT};
     int r;
 
@@ -415,6 +429,9 @@ static int run(struct monitor *m, enum abi_exit *reason, struct err *e)
         vcpus_stop(m->vcpus);
         clock_stop(clk);
         asked |= atomic_exchange(&m->asked, 0);
+        r = vcpus_failure(m->vcpus, e);
+        if (r)
+            return r;
         if (ending(m, asked, reason))
             return 0;
         r = thaw(m, e);

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -55,6 +56,7 @@ struct line {
     const char *why;
     uint32_t nr;
     uint32_t answer; /* SECCOMP_RET_* */
+    bool kvm;        /* only when the engine is kvm */
     struct check check[CHECKS_MAX];
 };
 
@@ -64,11 +66,13 @@ struct line {
 #define IS(arg, v)           MASKED(arg, UINT32_MAX, v)
 #define OWN_PID(arg)         {CHECK_OWN_PID, arg, UINT32_MAX, 0}
 #define ALLOW(call, why)                                                       \
-    {#call, why, SYS_##call, LINE_ALLOW, {{CHECK_NONE, 0, 0, 0}}},
+    {#call, why, SYS_##call, LINE_ALLOW, false, {{CHECK_NONE, 0, 0, 0}}},
 #define ALLOW_IF(call, why, ...)                                               \
-    {#call, why, SYS_##call, LINE_ALLOW, {__VA_ARGS__}},
+    {#call, why, SYS_##call, LINE_ALLOW, false, {__VA_ARGS__}},
+#define ALLOW_KVM(call, why, ...)                                              \
+    {#call, why, SYS_##call, LINE_ALLOW, true, {__VA_ARGS__}},
 #define REFUSE(call, why, err)                                                 \
-    {#call, why, SYS_##call, SECCOMP_RET_ERRNO | (err),                        \
+    {#call, why, SYS_##call, SECCOMP_RET_ERRNO | (err), false,                 \
      {{CHECK_NONE, 0, 0, 0}}},
 static const struct line list[] = {
 #include "monitor/seccomp.def"
@@ -157,8 +161,8 @@ static void emit_line(struct builder *b, const struct line *l, int32_t pid,
         emit_load(b, offsetof(struct seccomp_data, nr));
 }
 
-int seccomp_build(struct sock_filter *prog, int32_t own_pid, bool audit,
-                  struct err *e)
+int seccomp_build(struct sock_filter *prog, int32_t own_pid, bool kvm,
+                  bool audit, struct err *e)
 {
     struct builder b = {.prog = prog};
 
@@ -166,6 +170,8 @@ int seccomp_build(struct sock_filter *prog, int32_t own_pid, bool audit,
     for (size_t i = 0; i < ARRAY_LEN(list); i++) {
         uint32_t answer = list[i].answer;
 
+        if (list[i].kvm && !kvm)
+            continue;
         if (audit)
             answer = SECCOMP_RET_TRACE | (uint32_t)(i + 1);
         emit_line(&b, &list[i], own_pid, answer);
@@ -179,11 +185,11 @@ int seccomp_build(struct sock_filter *prog, int32_t own_pid, bool audit,
     return (int)b.n;
 }
 
-int seccomp_install(bool audit, struct err *e)
+int seccomp_install(bool kvm, bool audit, struct err *e)
 {
     struct sock_filter prog[SECCOMP_PROG_MAX];
     struct sock_fprog fprog = {.filter = prog};
-    int n = seccomp_build(prog, (int32_t)getpid(), audit, e);
+    int n = seccomp_build(prog, (int32_t)getpid(), kvm, audit, e);
 
     if (n < 0)
         return n;
@@ -217,4 +223,9 @@ int seccomp_list_refuses(size_t i)
     if (i >= ARRAY_LEN(list) || list[i].answer == LINE_ALLOW)
         return 0;
     return (int)(list[i].answer & SECCOMP_RET_DATA);
+}
+
+bool seccomp_list_kvm(size_t i)
+{
+    return i < ARRAY_LEN(list) && list[i].kvm;
 }

@@ -16,6 +16,8 @@ struct vcpu_thread {
     struct engine_vcpu *ev;
     pthread_t thread;
     bool started;
+    bool failed; /* read when the thread is gone */
+    char why[sizeof((struct exit_rec *)0)->why];
     uint64_t exits;
 };
 
@@ -33,6 +35,13 @@ static void halt(struct vcpu_thread *t)
     uint32_t standing = kick_pending(&t->cpu->kick) & KICK_EXTINT;
 
     kick_wait(&t->cpu->kick, ~standing, UINT64_MAX);
+}
+
+static void failed(struct vcpu_thread *t, const struct exit_rec *exit)
+{
+    memcpy(t->why, exit->why, sizeof t->why);
+    t->failed = true;
+    vm_request(t->all->vm, VM_REQ_FAILED, t->cpu->index);
 }
 
 static void *vcpu_main(void *arg)
@@ -57,6 +66,9 @@ static void *vcpu_main(void *arg)
             vm_request(t->all->vm, VM_REQ_SHUTDOWN, t->cpu->index);
             kick_wait(&t->cpu->kick, KICK_EXIT, UINT64_MAX);
             break;
+        case EXIT_FAILED:
+            failed(t, &exit);
+            return NULL;
         case EXIT_BUDGET:
         case EXIT_DEBUG:
             break;
@@ -132,6 +144,14 @@ void vcpus_stop(struct vcpus *v)
             pthread_join(v->vcpu[i].thread, NULL);
         v->vcpu[i].started = false;
     }
+}
+
+int vcpus_failure(const struct vcpus *v, struct err *e)
+{
+    for (unsigned i = 0; i < v->n; i++)
+        if (v->vcpu[i].failed)
+            return err_set(e, -EIO, "vCPU %u: %s", i, v->vcpu[i].why);
+    return 0;
 }
 
 uint64_t vcpus_exits(const struct vcpus *v)

@@ -31,6 +31,10 @@ void vcpus_kick_out(struct vcpus *v);
  */
 void vcpus_stop(struct vcpus *v);
 
+/** vcpus_failure() - whether an engine gave up (EXIT_FAILED); stopped
+ * Return: 0, or -EIO with its sentence. */
+MUST_CHECK int vcpus_failure(const struct vcpus *v, struct err *e);
+
 /** vcpus_exits() - returns from the engine so far, all vCPUs; stopped */
 uint64_t vcpus_exits(const struct vcpus *v);
 

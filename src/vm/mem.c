@@ -359,6 +359,11 @@ uint8_t *mem_tlb_page(struct mem *mem, gpa_t gpa, enum mem_access access,
     return page_hva(mem, i);
 }
 
+uint8_t *mem_linear_hva(struct mem *mem)
+{
+    return mem->place ? NULL : mem->hva;
+}
+
 _Atomic uint32_t *mem_page_word(struct mem *mem, gpa_t gpa)
 {
     int64_t i = page_index(mem, gpa.v);

@@ -119,6 +119,11 @@ MUST_CHECK int mem_zero(struct mem *mem, gpa_t gpa, uint64_t len);
 uint8_t *mem_tlb_page(struct mem *mem, gpa_t gpa, enum mem_access access,
                       uint32_t *word);
 
+/** mem_linear_hva() - where RAM lies as one piece, low part first, for an
+ * engine whose hardware maps it; NULL in scatter mode. Writes that go there
+ * unseen must be declared by mem_tlb_page(MEM_WRITE). */
+uint8_t *mem_linear_hva(struct mem *mem);
+
 /** mem_page_word() - the page's word, or NULL when @gpa is not RAM */
 _Atomic uint32_t *mem_page_word(struct mem *mem, gpa_t gpa);
 

@@ -22,8 +22,11 @@ enum vm_request {
     VM_REQ_RESET,
     VM_REQ_PANIC,     /* pvpanic: the guest says that it crashed */
     VM_REQ_SHUTDOWN,  /* triple fault; from the vCPU thread */
-    VM_REQ_DEBUG_EXIT /* isa-debug-exit; code = the value written */
+    VM_REQ_DEBUG_EXIT, /* isa-debug-exit; code = the value written */
+    VM_REQ_FAILED      /* a vCPU's engine cannot go on; code = its index */
 };
+
+struct engine_part; /* engine/engine.h */
 
 struct vm {
     struct mem *mem;
@@ -33,6 +36,7 @@ struct vm {
     struct input_gate gate;
     struct irq_msi msi; /* to the local APICs; set by the machine */
     struct state_list *state;
+    struct engine_part *engine; /* keeps; what the engine's init gave, or NULL */
     /* Told once per request; any thread, a device's lock may be held; must
      * only note it and wake the event loop. */
     void (*request)(void *ctx, enum vm_request req, uint32_t code);

@@ -111,10 +111,13 @@ const char *interp_stats_name(unsigned i, const char **help)
     return names[i][0];
 }
 
-static int init(struct err *e)
+static int init(const struct engine_host *host, struct engine_part **part,
+                struct err *e)
 {
     int r = interp_vec_init();
 
+    (void)host;
+    *part = NULL;
     if (r)
         err_set(e, r, "interp: the signal handlers of vector code: %d", -r);
     return r;

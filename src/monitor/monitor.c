@@ -168,6 +168,8 @@ static int build_pc(struct monitor *m, struct err *e)
     if (r)
         return r;
     arm_thaw(m);
+    /* Measured again it would differ a little: CPUID shows it. */
+    m->pc_conf.tsc_khz = clock_tsc_khz(pc_vm(m->pc)->clock);
     pc_vm(m->pc)->engine = m->engine_part;
     r = vcpus_create(m->engine, m->pc, &m->vcpus, e);
     if (r) {

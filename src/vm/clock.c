@@ -71,6 +71,12 @@ static uint32_t host_tsc_khz(void)
     return (uint32_t)((t1 - t0) * 1000000 / (n1 - n0));
 }
 
+/* Two measurements of one rate differ by some 30 millionths. */
+static bool same_rate(uint32_t a, uint32_t b)
+{
+    return (a > b ? a - b : b - a) <= b / 1000;
+}
+
 struct clock *clock_create(enum clock_mode mode, uint32_t tsc_khz,
                            uint64_t wall_ns)
 {
@@ -81,6 +87,8 @@ struct clock *clock_create(enum clock_mode mode, uint32_t tsc_khz,
     clk->mode = mode;
     clk->host_khz = mode == CLOCK_MODE_REAL ? host_tsc_khz() : VIRTUAL_TSC_KHZ;
     clk->tsc_khz = tsc_khz ? tsc_khz : clk->host_khz;
+    if (same_rate(clk->host_khz, clk->tsc_khz))
+        clk->host_khz = clk->tsc_khz;
     clk->wall_base_ns = wall_ns;
     pthread_mutex_init(&clk->lock, NULL);
     return clk;

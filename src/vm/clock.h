@@ -41,7 +41,8 @@ struct timer {
 };
 
 /** clock_create() - a stopped clock at guest time 0
- * @tsc_khz: guest TSC rate; 0 = the host's (measured once)
+ * @tsc_khz: guest TSC rate; 0 = the host's (measured once); within a
+ *   thousandth of the host's it is the host's, measured before
  * @wall_ns: in virtual mode the wall clock at guest time 0 (UNIX ns); in real
  *   mode ignored: the wall clock is the host's
  * Return: NULL when out of memory. */

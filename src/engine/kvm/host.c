@@ -211,14 +211,23 @@ static int create_vm(struct engine_part *part, int kvm, struct err *e)
     return 0;
 }
 
-/* Old kernels set the TSC itself only, and round it to the other vCPUs'. */
-static void try_tsc_attr(struct engine_part *part)
+/* A KVM may take the offset and not use it (observed: PVM): set one, ask. */
+static void choose_tsc(struct engine_part *part)
 {
+    uint64_t offset = UINT64_C(0x123456789), got = 0;
     struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
-                                   .attr = KVM_VCPU_TSC_OFFSET};
+                                   .attr = KVM_VCPU_TSC_OFFSET,
+                                   .addr = (uintptr_t)&offset};
+    int fd = part->vcpu[0].fd;
 
-    part->tsc_attr =
-        kvm_call(part, part->vcpu[0].fd, KVM_HAS_DEVICE_ATTR, &attr) == 0;
+    part->tsc_by = KVM_TSC_MSR;
+    if (kvm_call(part, fd, KVM_HAS_DEVICE_ATTR, &attr) < 0 ||
+        kvm_call(part, fd, KVM_SET_DEVICE_ATTR, &attr) < 0)
+        return;
+    attr.addr = (uintptr_t)&got;
+    if (kvm_call(part, fd, KVM_GET_DEVICE_ATTR, &attr) < 0)
+        return;
+    part->tsc_by = got == offset ? KVM_TSC_OFFSET : KVM_TSC_HOSTS;
 }
 
 void kvm_part_destroy(struct engine_part *part)
@@ -256,6 +265,7 @@ int kvm_part_create(const struct engine_host *host, const struct kvm_sys *sys,
         part->vcpu[i].fd = -1;
     r = check_caps(part, host->kvm_fd, e);
     r = r ? r : choose_msrs(part, host->kvm_fd, e);
+    r = r ? r : kvm_supported(part, host->kvm_fd, e);
     r = r ? r : create_vm(part, host->kvm_fd, e);
     r = r ? r : filter_msrs(part, e);
     for (unsigned i = 0; i < part->ncpus && !r; i++)
@@ -264,7 +274,7 @@ int kvm_part_create(const struct engine_host *host, const struct kvm_sys *sys,
         kvm_part_destroy(part);
         return r;
     }
-    try_tsc_attr(part);
+    choose_tsc(part);
     *out = part;
     return 0;
 }

@@ -4,6 +4,7 @@
  * its CPUID answers; see priv.h. Thread: main, vCPUs not running.
  * Source: Linux Documentation/virt/kvm/api.rst.
  */
+#include "base/log.h"
 #include "cpu/x86/cpuid.h"
 #include "engine/kvm/priv.h"
 
@@ -14,10 +15,66 @@
 
 #define HIGH_BASE (UINT64_C(1) << 32)
 
-struct cpuid_block {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entry[X86_CPUID_LEAVES_MAX];
+/* Feature bits that are ours, whatever KVM says: the local APIC, its timer,
+ * MSRs that come to us, what CPUID must say of a hypervisor. */
+static const struct shown {
+    uint32_t leaf, sub;
+    uint8_t reg; /* EAX EBX ECX EDX */
+    uint32_t ours;
+} shown[KVM_SHOWN_REGS] = {
+    {1, 0, 2, 1U << 21 | 1U << 24 | 1U << 27 | 1U << 31},
+    {1, 0, 3, 1U << 7 | 1U << 9 | 1U << 12 | 1U << 14},
+    {7, 0, 1, 1U << 1},
+    {7, 0, 2, 0},
+    {7, 0, 3, 1U << 26 | 1U << 27 | 1U << 29 | 1U << 31},
+    {0xd, 1, 0, 0},
+    {0x80000001U, 0, 2, 0},
+    {0x80000001U, 0, 3, 0},
 };
+
+#define SUPPORTED_MAX 256
+
+int kvm_supported(struct engine_part *part, int kvm, struct err *e)
+{
+    AUTO_FREE struct kvm_cpuid2 *c =
+        calloc(1, sizeof *c + SUPPORTED_MAX * sizeof c->entries[0]);
+    int r;
+
+    if (!c)
+        return err_set(e, -ENOMEM, "kvm: no memory for CPUID");
+    c->nent = SUPPORTED_MAX;
+    r = kvm_call(part, kvm, KVM_GET_SUPPORTED_CPUID, c);
+    if (r < 0)
+        return err_set(e, r, "kvm: what CPUID can show: %s", strerror(-r));
+    for (unsigned i = 0; i < ARRAY_LEN(shown); i++) {
+        part->can_show[i] = shown[i].ours;
+        for (uint32_t k = 0; k < c->nent && k < SUPPORTED_MAX; k++) {
+            const struct kvm_cpuid_entry2 *en = &c->entries[k];
+            const uint32_t regs[4] = {en->eax, en->ebx, en->ecx, en->edx};
+
+            if (en->function == shown[i].leaf && en->index == shown[i].sub)
+                part->can_show[i] |= regs[shown[i].reg];
+        }
+    }
+    return 0;
+}
+
+/* Cut @regs of a leaf to what KVM runs. Return: whether bits were lost. */
+static bool cut(const struct engine_part *part, uint32_t leaf, uint32_t sub,
+                uint32_t regs[4])
+{
+    bool lost = false;
+
+    for (unsigned i = 0; i < ARRAY_LEN(shown); i++) {
+        uint32_t *reg = &regs[shown[i].reg];
+
+        if (shown[i].leaf != leaf || shown[i].sub != sub)
+            continue;
+        lost = lost || (*reg & ~part->can_show[i]);
+        *reg &= part->can_show[i];
+    }
+    return lost;
+}
 
 static int set_slot(struct engine_part *part, uint32_t slot, uint64_t gpa,
                     uint64_t bytes, const uint8_t *hva)
@@ -71,7 +128,8 @@ void kvm_all_dirty(struct vm *vm)
 int kvm_set_cpuid(struct engine_vcpu *v, struct err *e)
 {
     const struct x86_cpuid *c = v->cpu->cpuid;
-    struct cpuid_block b;
+    struct kvm_cpuid_block b;
+    bool lost = false;
     int r;
 
     memset(&b, 0, sizeof b);
@@ -82,6 +140,7 @@ int kvm_set_cpuid(struct engine_vcpu *v, struct err *e)
 
         x86_cpuid_query(v->cpu, l->leaf, l->sub < 0 ? 0 : (uint32_t)l->sub,
                         regs);
+        lost |= cut(v->part, l->leaf, l->sub < 0 ? 0 : (uint32_t)l->sub, regs);
         to->function = l->leaf;
         to->index = l->sub < 0 ? 0 : (uint32_t)l->sub;
         to->flags = l->sub < 0 ? 0 : KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
@@ -91,7 +150,15 @@ int kvm_set_cpuid(struct engine_vcpu *v, struct err *e)
         to->edx = regs[3];
     }
     b.head.nent = c->n;
+    if (lost && !v->part->told)
+        log_warn("kvm", "this host's KVM lacks features of the chosen CPU "
+                        "level, which the guest does not see then");
+    v->part->told |= lost;
+    if (memcmp(&b, &v->cpuid, sizeof b) == 0)
+        return 0;
     r = kvm_call(v->part, v->fd, KVM_SET_CPUID2, &b);
+    if (r >= 0)
+        v->cpuid = b;
     return r < 0 ? err_set(e, r, "kvm: CPUID of vCPU %u: %s", v->cpu->index,
                            strerror(-r))
                  : 0;

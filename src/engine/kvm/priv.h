@@ -18,6 +18,7 @@
 #ifndef DOPPEL_ENGINE_KVM_PRIV_H
 #define DOPPEL_ENGINE_KVM_PRIV_H
 
+#include "cpu/x86/cpuid.h"
 #include "cpu/x86/state.h"
 #include "engine/kvm/kvm.h"
 
@@ -27,6 +28,16 @@
 
 #define KVM_KICK_SIGNAL SIGUSR1
 #define KVM_STATE_MSRS  12 /* at most this many MSRs travel */
+
+/* How the guest's TSC is set. */
+enum kvm_tsc_by {
+    KVM_TSC_OFFSET, /* KVM_VCPU_TSC_OFFSET: exactly */
+    KVM_TSC_MSR,    /* before Linux 5.16: KVM rounds it to other vCPUs' */
+    KVM_TSC_HOSTS   /* it takes no offset: the guest sees the host's TSC */
+};
+
+/* CPUID registers whose feature bits are cut to what KVM supports. */
+#define KVM_SHOWN_REGS 8
 
 struct kvm_stats {
 #define STAT(name, text) uint64_t name;
@@ -38,6 +49,11 @@ struct kvm_stats {
 struct kvm_msr_block {
     struct kvm_msrs head;
     struct kvm_msr_entry entry[KVM_STATE_MSRS];
+};
+
+struct kvm_cpuid_block {
+    struct kvm_cpuid2 head;
+    struct kvm_cpuid_entry2 entry[X86_CPUID_LEAVES_MAX];
 };
 
 struct engine_vcpu {
@@ -60,7 +76,8 @@ struct engine_vcpu {
     uint64_t had_xcr0;
     uint8_t had_xsave[X86_XSAVE_BYTES];
     bool tsc_known;
-    uint64_t had_tsc; /* guest TSC minus the host's, as last set */
+    uint64_t had_tsc;             /* guest TSC minus the host's, as last set */
+    struct kvm_cpuid_block cpuid; /* as last set */
     struct kvm_stats st;
     struct kvm_xsave xsave; /* scratch */
     char why[240];          /* why it failed */
@@ -72,14 +89,19 @@ struct engine_part {
     size_t run_bytes;
     unsigned ncpus;
     unsigned created; /* vCPUs in use; > 0: the memory slots are set */
-    bool tsc_attr;    /* KVM_VCPU_TSC_OFFSET works */
-    uint32_t msr[KVM_STATE_MSRS]; /* indices that travel */
+    bool told;        /* that CPUID was cut */
+    enum kvm_tsc_by tsc_by;
+    uint32_t can_show[KVM_SHOWN_REGS]; /* CPUID bits that KVM supports */
+    uint32_t msr[KVM_STATE_MSRS];      /* indices that travel */
     unsigned nmsrs;
     struct engine_vcpu vcpu[X86_CPUS_MAX];
 };
 
 /** kvm_call() - an ioctl on @fd; negative errno on failure */
 int kvm_call(struct engine_part *part, int fd, unsigned long req, void *arg);
+
+/** kvm_supported() - fill part->can_show, while /dev/kvm is open */
+MUST_CHECK int kvm_supported(struct engine_part *part, int kvm, struct err *e);
 
 /** kvm_map_ram(), kvm_unmap_ram() - the memory slots
  * Return: 0, or a negative errno with a sentence. */
@@ -89,7 +111,7 @@ void kvm_unmap_ram(struct engine_part *part);
 /** kvm_all_dirty() - KVM writes RAM unseen: call every page written */
 void kvm_all_dirty(struct vm *vm);
 
-/** kvm_set_cpuid() - what CPUID answers; once per vCPU and VM */
+/** kvm_set_cpuid() - what CPUID answers; a vCPU that ran takes no other */
 MUST_CHECK int kvm_set_cpuid(struct engine_vcpu *v, struct err *e);
 
 /** kvm_msr_at() - where struct x86_cpu keeps MSR @index, if KVM runs it */

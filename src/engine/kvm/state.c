@@ -10,6 +10,7 @@
  */
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/exceptions.h"
+#include "cpu/x86/kvmclock.h"
 #include "cpu/x86/lapic.h"
 #include "cpu/x86/msr.h"
 #include "engine/kvm/priv.h"
@@ -370,27 +371,47 @@ static int debug_pull(struct engine_vcpu *v)
 
 /* ---- the whole ---- */
 
-int kvm_tsc(struct engine_vcpu *v)
+/* The guest sees the host's TSC: ours must say the same. */
+static void tsc_follow(struct x86_cpu *c)
 {
-    uint64_t offset =
-        clock_tsc(v->cpu->vm->clock) + v->cpu->tsc_offset - __rdtsc();
+    c->tsc_offset = __rdtsc() - clock_tsc(c->vm->clock);
+    x86_kvmclock_update(c);
+    x86_lapic_timer_rearm(c);
+}
+
+static int tsc_write(struct engine_vcpu *v, uint64_t offset)
+{
     struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
                                    .attr = KVM_VCPU_TSC_OFFSET,
                                    .addr = (uintptr_t)&offset};
     struct kvm_msr_block b;
-    int r;
 
-    if (v->tsc_known && offset - v->had_tsc + TSC_TOLERANCE < 2 * TSC_TOLERANCE)
-        return 0;
-    v->had_tsc = offset;
-    v->tsc_known = true;
-    if (v->part->tsc_attr)
+    if (v->part->tsc_by == KVM_TSC_OFFSET)
         return must(v, KVM_SET_DEVICE_ATTR, &attr, "setting the TSC");
     memset(&b, 0, sizeof b);
     b.head.nmsrs = 1;
     b.entry[0].index = X86_MSR_TSC;
     b.entry[0].data = offset + __rdtsc();
-    r = must(v, KVM_SET_MSRS, &b, "setting the TSC");
+    return must(v, KVM_SET_MSRS, &b, "setting the TSC");
+}
+
+int kvm_tsc(struct engine_vcpu *v)
+{
+    uint64_t offset =
+        clock_tsc(v->cpu->vm->clock) + v->cpu->tsc_offset - __rdtsc();
+    int r = 0;
+
+    if (v->part->tsc_by == KVM_TSC_HOSTS)
+        v->had_tsc = 0;
+    if ((v->tsc_known || v->part->tsc_by == KVM_TSC_HOSTS) &&
+        offset - v->had_tsc + TSC_TOLERANCE < 2 * TSC_TOLERANCE)
+        return 0;
+    if (v->part->tsc_by == KVM_TSC_HOSTS)
+        tsc_follow(v->cpu);
+    else
+        r = tsc_write(v, offset);
+    v->had_tsc = offset;
+    v->tsc_known = true;
     return r < 0 ? r : 0;
 }
 

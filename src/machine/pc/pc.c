@@ -125,7 +125,7 @@ static int create_vm(struct pc *pc, const struct pc_conf *conf, struct err *e)
             close(mc.memfd);
         return r;
     }
-    clk = clock_create(conf->clock, 0, VIRTUAL_WALL_NS);
+    clk = clock_create(conf->clock, conf->tsc_khz, VIRTUAL_WALL_NS);
     r = clk ? vm_init(&pc->vm, mem, clk, e)
             : err_set(e, -ENOMEM, "clock: out of memory");
     if (r) {

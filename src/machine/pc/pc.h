@@ -28,6 +28,7 @@ struct pc_conf {
     enum x86_level level;
     bool mitigations;
     enum clock_mode clock;
+    uint32_t tsc_khz;    /* 0: the host's, measured now */
     int debug_exit_port; /* -1: none */
     struct chardev console;
     const struct blockdev *disk; /* keeps; ndisks of them */

@@ -53,12 +53,12 @@ int test_main(void)
 
     mxcsr_set(MXCSR_INIT);
     check_eq("masked divide by zero raises nothing",
-             (uint64_t)catch (divide_by_zero, NULL, &c), (uint64_t)-1);
+             (uint64_t) catch (divide_by_zero, NULL, &c), (uint64_t)-1);
     check_eq("its result is infinity", quotient, 0x7ff0000000000000);
     check_eq("its flag is set", mxcsr_get(), MXCSR_INIT | MXCSR_ZE);
     mxcsr_set(MXCSR_INIT & ~MXCSR_ZM);
     check_eq("unmasked divide by zero is XM",
-             (uint64_t)catch (divide_by_zero, NULL, &c), VECTOR_XM);
+             (uint64_t) catch (divide_by_zero, NULL, &c), VECTOR_XM);
     check_eq("the destination is unchanged", xmm0(), 0x3ff0000000000000);
     check_eq("the flag tells which", mxcsr_get(),
              (MXCSR_INIT & ~MXCSR_ZM) | MXCSR_ZE);

@@ -111,12 +111,13 @@ enum abi_clock {
     ABI_CLOCK_VIRTUAL
 };
 
-#define ABI_FLAG_SCATTER       0x01U /* --mem scatter */
-#define ABI_FLAG_STATS         0x02U /* print counters on stderr at the end */
-#define ABI_FLAG_MITIGATIONS   0x04U /* --mitigations on */
-#define ABI_FLAG_CONSOLE_TTY   0x08U /* stdin is a terminal: Ctrl-A is ours */
-#define ABI_FLAG_SECCOMP_AUDIT 0x10U /* filter says which line let a call by   \
-                                      */
+#define ABI_FLAG_SCATTER     0x01U /* --mem scatter */
+#define ABI_FLAG_STATS       0x02U /* print counters on stderr at the end */
+#define ABI_FLAG_MITIGATIONS 0x04U /* --mitigations on */
+#define ABI_FLAG_CONSOLE_TTY 0x08U /* stdin is a terminal: Ctrl-A is ours */
+#define ABI_FLAG_SECCOMP_AUDIT                                                 \
+    0x10U /* filter says which line let a call by                              \
+           */
 #define ABI_FLAGS_ALL 0x1fU
 
 /* Namespaces that the monitor process was created in. */

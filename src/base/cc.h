@@ -18,7 +18,7 @@
 #define HOT               __attribute__((hot))
 #define COLD              __attribute__((cold))
 /* For big buffers on hot paths: not zeroed by -ftrivial-auto-var-init. */
-#define UNINIT            __attribute__((uninitialized))
+#define UNINIT __attribute__((uninitialized))
 
 /* Whether a sanitizer's run-time is in this build. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -33,10 +33,13 @@
 #    define CC_SANITIZED 0
 #endif
 
-#define LIKELY(x)         __builtin_expect(!!(x), 1)
-#define UNLIKELY(x)       __builtin_expect(!!(x), 0)
+/* Unaligned integers in guest memory that alias everything. */
+#define ANY_ALIGN    __attribute__((aligned(1), may_alias))
 
-#define ARRAY_LEN(a)      (sizeof(a) / sizeof((a)[0]))
+#define LIKELY(x)    __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)  __builtin_expect(!!(x), 0)
+
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The structure of type @type whose member @member is at @ptr. */
 #define CONTAINER_OF(ptr, type, member)                                        \

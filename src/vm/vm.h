@@ -20,8 +20,8 @@ enum vm_request {
     VM_REQ_NONE,
     VM_REQ_POWEROFF,
     VM_REQ_RESET,
-    VM_REQ_PANIC,     /* pvpanic: the guest says that it crashed */
-    VM_REQ_SHUTDOWN,  /* triple fault; from the vCPU thread */
+    VM_REQ_PANIC,      /* pvpanic: the guest says that it crashed */
+    VM_REQ_SHUTDOWN,   /* triple fault; from the vCPU thread */
     VM_REQ_DEBUG_EXIT, /* isa-debug-exit; code = the value written */
     VM_REQ_FAILED      /* a vCPU's engine cannot go on; code = its index */
 };
@@ -36,7 +36,8 @@ struct vm {
     struct input_gate gate;
     struct irq_msi msi; /* to the local APICs; set by the machine */
     struct state_list *state;
-    struct engine_part *engine; /* keeps; what the engine's init gave, or NULL */
+    struct engine_part
+        *engine; /* keeps; what the engine's init gave, or NULL */
     /* Told once per request; any thread, a device's lock may be held; must
      * only note it and wake the event loop. */
     void (*request)(void *ctx, enum vm_request req, uint32_t code);

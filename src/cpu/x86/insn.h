@@ -68,13 +68,15 @@ enum x86_spec {
 #define XA_FCOND  (1ull << 21) /* count 0 leaves EFLAGS unchanged */
 #define XA_NOPIF  (1ull << 22) /* a NOP where the feature is missing */
 #define XA_ALTIF                                                               \
-    (1ull << 23)                /* where the feature is missing the F3 is      \
-                                   ignored: TZCNT LZCNT WBNOINVD */
-#define XA_NOMEM  (1ull << 24)  /* the memory operand is not accessed */
-#define XA_UD     (1ull << 25)  /* raises #UD when executed: UD0 UD1 UD2 RSM */
-#define XA_ATOMIC (1ull << 26)  /* locked even without LOCK: XCHG with memory  \
-                                 */
-#define XA_BITMEM (1ull << 27)  /* register bit index reaches past the operand \
+    (1ull << 23)              /* where the feature is missing the F3 is        \
+                                 ignored: TZCNT LZCNT WBNOINVD */
+#define XA_NOMEM (1ull << 24) /* the memory operand is not accessed */
+#define XA_UD    (1ull << 25) /* raises #UD when executed: UD0 UD1 UD2 RSM */
+#define XA_ATOMIC                                                              \
+    (1ull << 26) /* locked even without LOCK: XCHG with memory                 \
+                  */
+#define XA_BITMEM                                                              \
+    (1ull << 27)                /* register bit index reaches past the operand \
                                  */
 #define XA_NT      (1ull << 28) /* non-temporal */
 #define XA_ALIGN   (1ull << 29) /* memory aligned to its size, else #GP(0) */
@@ -121,21 +123,21 @@ enum x86_cls {
 
 #define X86_FEAT_LIST(F)                                                       \
     F(BASE)                                                                    \
-    F(X87) F(TSC) F(MSR) F(CX8) F(SEP) F(CMOV) F(CLFSH) F(MMX) F(FXSR) F(SSE)  \
-        F(SSE2) F(SSE3) F(SSSE3) F(SSE41) F(SSE42) F(POPCNT) F(CX16) F(MOVBE)  \
-            F(AES) F(PCLMUL) F(XSAVE) F(AVX) F(F16C) F(RDRAND) F(FMA) F(       \
-                MONITOR) F(VMX) F(SMX) F(LM) F(SYSCALL) F(LAHF64) F(LZCNT)     \
-                F(PREFETCHW) F(RDTSCP) F(SVM) F(MONITORX) F(CLZERO) F(RDPRU)   \
-                    F(WBNOINVD) F(FSGSBASE) F(SGX) F(BMI1) F(AVX2) F(BMI2)     \
-                        F(INVPCID) F(RTM) F(RDSEED) F(ADX) F(SMAP)             \
-                            F(CLFLUSHOPT) F(CLWB) F(SHA) F(PREFETCHWT1) F(PKU) \
-                                F(WAITPKG) F(CET_SS) F(CET_IBT) F(GFNI)        \
-                                    F(VAES) F(VPCLMUL) F(RDPID) F(CLDEMOTE)    \
-                                        F(MOVDIRI) F(MOVDIR64B) F(ENQCMD)      \
-                                            F(SERIALIZE) F(TSXLDTRK)           \
-                                                F(PCONFIG) F(UINTR) F(PTWRITE) \
-                                                    F(HRESET) F(XSAVEOPT)      \
-                                                        F(XSAVEC) F(XSAVES)
+    F(X87)                                                                     \
+    F(TSC) F(MSR) F(CX8) F(SEP) F(CMOV) F(CLFSH) F(MMX) F(FXSR) F(SSE) F(SSE2) \
+        F(SSE3) F(SSSE3) F(SSE41) F(SSE42) F(POPCNT) F(CX16) F(MOVBE) F(AES)   \
+            F(PCLMUL) F(XSAVE) F(AVX) F(F16C) F(RDRAND) F(FMA) F(MONITOR) F(   \
+                VMX) F(SMX) F(LM) F(SYSCALL) F(LAHF64) F(LZCNT) F(PREFETCHW)   \
+                F(RDTSCP) F(SVM) F(MONITORX) F(CLZERO) F(RDPRU) F(WBNOINVD)    \
+                    F(FSGSBASE) F(SGX) F(BMI1) F(AVX2) F(BMI2) F(INVPCID)      \
+                        F(RTM) F(RDSEED) F(ADX) F(SMAP) F(CLFLUSHOPT) F(CLWB)  \
+                            F(SHA) F(PREFETCHWT1) F(PKU) F(WAITPKG) F(CET_SS)  \
+                                F(CET_IBT) F(GFNI) F(VAES) F(VPCLMUL) F(RDPID) \
+                                    F(CLDEMOTE) F(MOVDIRI) F(MOVDIR64B)        \
+                                        F(ENQCMD) F(SERIALIZE) F(TSXLDTRK)     \
+                                            F(PCONFIG) F(UINTR) F(PTWRITE)     \
+                                                F(HRESET) F(XSAVEOPT)          \
+                                                    F(XSAVEC) F(XSAVES)
 
 enum x86_feat {
 #define F(x) X86_FEAT_##x,

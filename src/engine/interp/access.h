@@ -17,9 +17,9 @@
 
 #define PAGE_MASK (~UINT64_C(0xfff))
 
-typedef uint16_t __attribute__((aligned(1), may_alias)) host16_t;
-typedef uint32_t __attribute__((aligned(1), may_alias)) host32_t;
-typedef uint64_t __attribute__((aligned(1), may_alias)) host64_t;
+typedef uint16_t ANY_ALIGN host16_t;
+typedef uint32_t ANY_ALIGN host32_t;
+typedef uint64_t ANY_ALIGN host64_t;
 
 /* ---- host memory ---- */
 

@@ -108,8 +108,11 @@ ALU_BINF(alu_sbb, sbb)
         return a;                                                              \
     }
 #define ALU_UN_ASM(insn, s, m)                                                 \
-    asm(ALU_IN insn s " %" m "[a]\n\t" ALU_OUT : [a] "+r"(a), "+&a"(f) : : "c" \
-                                                                           "c")
+    asm(ALU_IN insn s " %" m "[a]\n\t" ALU_OUT                                 \
+        : [a] "+r"(a), "+&a"(f)                                                \
+        :                                                                      \
+        : "c"                                                                  \
+          "c")
 #define ALU_UN_inc(s, m) ALU_UN_ASM("inc", s, m)
 #define ALU_UN_dec(s, m) ALU_UN_ASM("dec", s, m)
 #define ALU_UN_neg(s, m) ALU_UN_ASM("neg", s, m)

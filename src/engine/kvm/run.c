@@ -293,6 +293,22 @@ static int inject(struct engine_vcpu *v)
     return 0;
 }
 
+/* Queue an NMI. Return: 1 when one goes in now, 0, or failed. */
+static int attend_nmi(struct engine_vcpu *v)
+{
+    int r;
+
+    if (!(kick_pending(&v->cpu->kick) & KICK_NMI))
+        return 0;
+    kick_clear(&v->cpu->kick, KICK_NMI);
+    if (v->run->kvm_dirty_regs) { /* goes in with the pushed events */
+        v->run->s.regs.events.nmi.pending = 1;
+        return 1;
+    }
+    r = kvm_call(v->part, v->fd, KVM_NMI, NULL);
+    return r < 0 ? kvm_fail(v, r, "kvm: NMI: %s", strerror(-r)) : 1;
+}
+
 /* What other threads asked for, KVM holding the state. Return: 0; 1: it must
  * be taken out for this. */
 static int attend(struct engine_vcpu *v)
@@ -307,22 +323,15 @@ static int attend(struct engine_vcpu *v)
         kick_clear(&cpu->kick, KICK_TIMER);
         x86_lapic_timer_expired(cpu);
     }
-    if (req & KICK_NMI) {
-        kick_clear(&cpu->kick, KICK_NMI);
-        if (v->run->kvm_dirty_regs) {
-            v->run->s.regs.events.nmi.pending = 1;
-            r = 0;
-        } else {
-            r = kvm_call(v->part, v->fd, KVM_NMI, NULL);
-        }
-        if (r < 0)
-            return kvm_fail(v, r, "kvm: NMI: %s", strerror(-r));
-    }
     if (kick_pending(&cpu->kick) & KICK_POSTED)
         x86_lapic_take_posted(cpu);
-    r = inject(v);
+    /* KVM_INTERRUPT would overtake an NMI, which comes first (SDM vol. 3A
+     * table 6-2): the interrupt waits for the next window. */
+    r = attend_nmi(v);
+    if (r == 0)
+        r = inject(v);
     v->run->request_interrupt_window = irq_waits(cpu);
-    return r;
+    return r < 0 ? r : 0;
 }
 
 /* ---- the loop ---- */

@@ -22,8 +22,9 @@
 #include <string.h>
 #include <x86intrin.h>
 
-#define XSAVE_HEADER  512
-#define TSC_TOLERANCE 20000 /* ticks: what reading the two clocks costs */
+#define XSAVE_MXCSR_MASK 28
+#define XSAVE_HEADER     512
+#define TSC_TOLERANCE    20000 /* ticks: what reading the two clocks costs */
 
 int kvm_fail(struct engine_vcpu *v, int code, const char *fmt, ...)
 {
@@ -331,10 +332,13 @@ static int xsave_push(struct engine_vcpu *v)
 
 static int xsave_pull(struct engine_vcpu *v)
 {
+    uint8_t *mask = (uint8_t *)v->xsave.region + XSAVE_MXCSR_MASK;
     int r = must(v, KVM_GET_XSAVE, &v->xsave, "reading vector registers");
 
     if (r < 0)
         return r;
+    /* The host's, in some answers: no state of the guest's. */
+    memcpy(mask, v->cpu->xsave.b + XSAVE_MXCSR_MASK, 4);
     memcpy(v->cpu->xsave.b, v->xsave.region, X86_XSAVE_BYTES);
     memcpy(v->had_xsave, v->cpu->xsave.b, sizeof v->had_xsave);
     return 0;

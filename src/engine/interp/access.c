@@ -67,13 +67,13 @@ static int access_check(struct interp *in, uint64_t lin, size_t size,
 {
     struct x86_cpu *cpu = in->cpu;
 
-    if (x86_lin_check(cpu, gva(lin), size, flags))
-        return X86_FAULT;
+    /* #AC also when a later byte is not canonical (observed on Intel) */
     if ((cpu->rflags & X86_FL_AC) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3 &&
         !(flags & (X86_LIN_IMPLICIT | X86_LIN_NOALIGN)) && size <= 8 &&
-        !(size & (size - 1)) && (lin & (size - 1)))
+        !(size & (size - 1)) && (lin & (size - 1)) &&
+        !x86_lin_check(cpu, gva(lin), 1, flags))
         return x86_raise_err(cpu, X86_VEC_AC, 0);
-    return 0;
+    return x86_lin_check(cpu, gva(lin), size, flags);
 }
 
 static void note_bp(struct interp *in, uint64_t lin, size_t size, bool write)

@@ -6,9 +6,9 @@
  * See tests/insn/corpus/corpus.h.
  *
  *   corpus_test                            a sample, fixed and random seed
- *   corpus_test --count N [--seed S]       a soak
+ *   corpus_test --count N [--seed S] [--reports R]   a soak
+ *   ... --form NAME                        that form alone
  *   corpus_test --seed S --case I          one case, printed in full
- *   corpus_test --table                    forms, how often, why left out
  */
 #include "base/test.h"
 #include "tests/insn/corpus/corpus.h"
@@ -30,12 +30,14 @@ struct run {
     unsigned count[2]; /* jobs of each half */
     uint64_t cases, faults, ud, odd, none, mismatches;
     uint64_t by_form[X86_FORM_COUNT], bad_form[X86_FORM_COUNT];
+    unsigned reports; /* mismatches to print */
     bool verbose;
 };
 
 static bool run_open(struct run *r, uint64_t seed, const char **why)
 {
-    *r = (struct run){.pattern = malloc(CORPUS_BYTES)};
+    *r = (struct run){.pattern = malloc(CORPUS_BYTES),
+                      .reports = REPORTS_MAX};
     corpus_pattern(r->pattern);
     r->native = corpus_native_open(r->pattern, why);
     if (!r->native)
@@ -96,7 +98,8 @@ static void check_half(struct run *r, unsigned half)
         r->ud += job->ud;
         if (what) {
             r->mismatches++;
-            if (r->bad_form[job->form]++ < 2 && r->mismatches <= REPORTS_MAX)
+            r->bad_form[job->form]++;
+            if (r->reports && r->reports--)
                 corpus_report(what, job, c, n, r->maker->seed);
         } else if (r->verbose) {
             corpus_report("none", job, c, n, r->maker->seed);
@@ -197,8 +200,24 @@ static void print_table(const struct run *r, bool full)
 
 /* ---- ways to run ---- */
 
+static void only_form(struct run *r, const char *name)
+{
+    struct corpus_maker *m = r->maker;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < m->nforms; i++)
+        if (!strcmp(x86_form_info(m->form[i])->name, name))
+            m->form[n++] = m->form[i];
+    m->nforms = n;
+    if (!n) {
+        printf("no such form: %s\n", name);
+        exit(2);
+    }
+}
+
 /* Return: mismatches and uncovered forms, or -1: skipped. */
-static int sample(uint64_t seed, uint64_t count, bool full)
+static int sample(uint64_t seed, uint64_t count, bool full, unsigned reports,
+                  const char *form)
 {
     struct run r;
     const char *why;
@@ -209,6 +228,9 @@ static int sample(uint64_t seed, uint64_t count, bool full)
         test_skip = why;
         return -1;
     }
+    r.reports = reports;
+    if (form)
+        only_form(&r, form);
     run_range(&r, 0, count);
     print_table(&r, full);
     bad = r.mismatches > 0;
@@ -220,7 +242,7 @@ static int sample(uint64_t seed, uint64_t count, bool full)
 
 TEST(same_as_the_cpu_fixed_seed)
 {
-    CHECK(sample(1, SAMPLE_FIXED, false) <= 0);
+    CHECK(sample(1, SAMPLE_FIXED, false, REPORTS_MAX, NULL) <= 0);
 }
 
 TEST(same_as_the_cpu_random_seed)
@@ -229,10 +251,10 @@ TEST(same_as_the_cpu_random_seed)
 
     clock_gettime(CLOCK_REALTIME, &ts);
     CHECK(sample((uint64_t)ts.tv_sec ^ (uint64_t)ts.tv_nsec << 20,
-                 SAMPLE_RANDOM, false) <= 0);
+                 SAMPLE_RANDOM, false, REPORTS_MAX, NULL) <= 0);
 }
 
-static int one_case(uint64_t seed, uint64_t index)
+static int one_case(uint64_t seed, uint64_t index, const char *form)
 {
     struct run r;
     const char *why;
@@ -242,6 +264,8 @@ static int one_case(uint64_t seed, uint64_t index)
         return 0;
     }
     r.verbose = true;
+    if (form)
+        only_form(&r, form);
     run_range(&r, index, index + 1);
     if (r.cases == 0)
         printf("  this number gives no case\n");
@@ -252,7 +276,9 @@ static int one_case(uint64_t seed, uint64_t index)
 static int soak(int argc, char **argv)
 {
     uint64_t seed = 1, count = SAMPLE_FIXED;
-    bool one = false, full = true;
+    unsigned reports = REPORTS_MAX;
+    const char *form = NULL;
+    bool one = false;
     int bad;
 
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -263,10 +289,14 @@ static int soak(int argc, char **argv)
             count = v;
         else if (!strcmp(argv[i], "--case"))
             count = v, one = true;
+        else if (!strcmp(argv[i], "--form"))
+            form = argv[i + 1];
+        else if (!strcmp(argv[i], "--reports"))
+            reports = (unsigned)v;
     }
     if (one)
-        return one_case(seed, count);
-    bad = sample(seed, count, full);
+        return one_case(seed, count, form);
+    bad = sample(seed, count, true, reports, form);
     if (bad < 0)
         printf("skip corpus: %s\n", test_skip);
     else

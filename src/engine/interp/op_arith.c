@@ -100,6 +100,23 @@ int op_rmw2(struct interp *in, const struct op *o)
     return rmw_any(in, o, b);
 }
 
+/* ROL and ROR of a register by an immediate other than 1 leave OF as it is
+ * (observed on Intel; SDM vol. 2: undefined), those of memory or by CL don't.
+ */
+int op_rotate(struct interp *in, const struct op *o)
+{
+    const struct x86_insn *i = o->insn;
+    uint64_t n = i->imm & (i->opnd[0].size == 8 ? 63 : 31);
+    uint64_t of = in->cpu->rflags & X86_FL_OF;
+    bool imm =
+        i->opnd[0].kind == X86_OPND_GPR && i->opnd[1].kind == X86_OPND_IMM;
+    int r = op_rmw2(in, o);
+
+    if (r >= 0 && imm && n != 1)
+        in->cpu->rflags = (in->cpu->rflags & ~X86_FL_OF) | of;
+    return r;
+}
+
 int op_rmw1(struct interp *in, const struct op *o)
 {
     return rmw_any(in, o, 0);

@@ -68,12 +68,32 @@ int op_jmp(struct interp *in, const struct op *o)
     return branch_to(in, to, o->size);
 }
 
+/* In 64-bit mode the return address is stored before the target is found not
+ * to be canonical (observed on Intel); rSP stays then. */
+static int call64(struct interp *in, uint64_t to, uint64_t next)
+{
+    struct x86_cpu *cpu = in->cpu;
+    uint64_t sp = cpu->gpr[X86_RSP];
+
+    if (stack_push(in, 8, next) < 0)
+        return X86_FAULT;
+    if (branch_to(in, to, 8) < 0) {
+        cpu->gpr[X86_RSP] = sp;
+        return X86_FAULT;
+    }
+    return OP_JUMP;
+}
+
 int op_call(struct interp *in, const struct op *o)
 {
     struct x86_cpu *cpu = in->cpu;
     uint64_t rip = cpu->rip, next = rip_next(in, o), to;
 
-    if (target_of(in, o, &to) || branch_to(in, to, o->size) < 0)
+    if (target_of(in, o, &to))
+        return X86_FAULT;
+    if (in->mode64)
+        return call64(in, to, next);
+    if (branch_to(in, to, o->size) < 0)
         return X86_FAULT;
     to = cpu->rip;
     cpu->rip = rip;

@@ -44,8 +44,8 @@ static int pop_sreg(struct interp *in, const struct op *o)
     unsigned seg = o->insn->opnd[0].reg;
     uint64_t v;
 
-    if (stack_peek(in, 0, o->size == 8 ? 8 : 2, &v) ||
-        x86_seg_load(in->cpu, seg, (uint16_t)v))
+    /* no more than the selector is read (observed on Intel) */
+    if (stack_peek(in, 0, 2, &v) || x86_seg_load(in->cpu, seg, (uint16_t)v))
         return X86_FAULT;
     stack_drop(in, o->size);
     if (seg != X86_SEG_SS)

@@ -88,6 +88,9 @@ int op_movs(struct interp *in, const struct op *o)
     int r = OP_NEXT;
 
     str_open(in, o, o->insn->opnd[0].size, &s);
+    str_narrow(in, &s, X86_RSI);
+    str_narrow(in, &s, X86_RDI);
+    str_narrow(in, &s, X86_RCX);
     while (s.count) {
         uint64_t n = s.one ? 1 : s.count;
         uint8_t *to =
@@ -140,6 +143,8 @@ int op_stos(struct interp *in, const struct op *o)
     int r = OP_NEXT;
 
     str_open(in, o, o->insn->opnd[0].size, &s);
+    str_narrow(in, &s, X86_RDI);
+    str_narrow(in, &s, X86_RCX);
     while (s.count) {
         uint64_t n = s.one ? 1 : s.count;
         uint64_t off = str_off(in, &s, X86_RDI);
@@ -176,6 +181,7 @@ int op_lods(struct interp *in, const struct op *o)
     struct str s;
 
     str_open(in, o, o->insn->opnd[0].size, &s);
+    str_narrow(in, &s, X86_RCX);
     while (s.count) {
         if (str_lin(in, o->seg, str_off(in, &s, X86_RSI), s.size, false,
                     &lin) ||
@@ -225,9 +231,10 @@ int op_cmps(struct interp *in, const struct op *o)
     struct str s;
 
     str_open(in, o, o->insn->opnd[0].size, &s);
+    str_narrow(in, &s, X86_RCX);
     while (s.count) {
-        if (str_ld(in, &s, o->seg, X86_RSI, &a) ||
-            str_ld(in, &s, X86_SEG_ES, X86_RDI, &b))
+        if (str_ld(in, &s, X86_SEG_ES, X86_RDI, &b) ||
+            str_ld(in, &s, o->seg, X86_RSI, &a))
             return X86_FAULT;
         str_step(in, &s, X86_RSI, 1);
         str_step(in, &s, X86_RDI, 1);
@@ -235,11 +242,11 @@ int op_cmps(struct interp *in, const struct op *o)
         if (s.rep && s.count && cmp_more(o, a, b) && !s.one &&
             ((s.count & 63) || !str_pause(in, &s)))
             continue;
+        if (s.rep && s.count && cmp_more(o, a, b))
+            return OP_AGAIN; /* EFLAGS come with the last one */
         cmp_flags(in, &s, a, b);
         if (!s.rep || !cmp_more(o, a, b))
             break;
-        if (s.count)
-            return OP_AGAIN;
     }
     return OP_NEXT;
 }
@@ -250,6 +257,7 @@ int op_scas(struct interp *in, const struct op *o)
     struct str s;
 
     str_open(in, o, o->insn->opnd[0].size, &s);
+    str_narrow(in, &s, X86_RCX);
     a = reg_rd(in->cpu, X86_RAX, s.size);
     while (s.count) {
         if (str_ld(in, &s, X86_SEG_ES, X86_RDI, &b))
@@ -259,11 +267,11 @@ int op_scas(struct interp *in, const struct op *o)
         if (s.rep && s.count && cmp_more(o, a, b) && !s.one &&
             ((s.count & 63) || !str_pause(in, &s)))
             continue;
+        if (s.rep && s.count && cmp_more(o, a, b))
+            return OP_AGAIN; /* EFLAGS come with the last one */
         cmp_flags(in, &s, a, b);
         if (!s.rep || !cmp_more(o, a, b))
             break;
-        if (s.count)
-            return OP_AGAIN;
     }
     return OP_NEXT;
 }

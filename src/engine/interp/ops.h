@@ -15,7 +15,7 @@
     /* select.c */                                                             \
     H(raise_ud) H(raise_gp) H(gated) H(nop) H(vec)                             \
     /* op_arith.c */                                                           \
-    H(rmw2) H(rmw1) H(cmp) H(test) H(xadd) H(xchg) H(cmpxchg) H(cmpxchg8b)     \
+    H(rmw2) H(rotate) H(rmw1) H(cmp) H(test) H(xadd) H(xchg) H(cmpxchg) H(cmpxchg8b)     \
     H(cmpxchg16b)                                                              \
     /* op_muldiv.c */                                                          \
     H(mul) H(imul) H(div) H(idiv) H(aam) H(aad) H(aaa) H(aas) H(daa) H(das)    \

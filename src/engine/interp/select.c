@@ -89,7 +89,7 @@ static const op_fn table[X86_OP_COUNT] = {
     [X86_OP_ADD] = op_rmw2, [X86_OP_OR] = op_rmw2, [X86_OP_ADC] = op_rmw2,
     [X86_OP_SBB] = op_rmw2, [X86_OP_AND] = op_rmw2, [X86_OP_SUB] = op_rmw2,
     [X86_OP_XOR] = op_rmw2, [X86_OP_CMP] = op_cmp, [X86_OP_TEST] = op_test,
-    [X86_OP_ROL] = op_rmw2, [X86_OP_ROR] = op_rmw2, [X86_OP_RCL] = op_rmw2,
+    [X86_OP_ROL] = op_rotate, [X86_OP_ROR] = op_rotate, [X86_OP_RCL] = op_rmw2,
     [X86_OP_RCR] = op_rmw2, [X86_OP_SHL] = op_rmw2, [X86_OP_SHR] = op_rmw2,
     [X86_OP_SAR] = op_rmw2, [X86_OP_INC] = op_rmw1, [X86_OP_DEC] = op_rmw1,
     [X86_OP_NEG] = op_rmw1, [X86_OP_NOT] = op_rmw1, [X86_OP_XADD] = op_xadd,

@@ -37,6 +37,16 @@ static inline void str_open(const struct interp *in, const struct op *o,
     s->count = s->rep ? cpu->gpr[X86_RCX] & s->mask : 1;
 }
 
+/* A repeated one with 32-bit addresses leaves the upper half of @reg zero even
+ * when it did no element: the count is 0, or the first one faults (observed on
+ * Intel: rCX; rSI, rDI of MOVS and STOS). */
+static inline void str_narrow(const struct interp *in, const struct str *s,
+                              unsigned reg)
+{
+    if (s->rep && s->adsize == 4 && in->mode64)
+        in->cpu->gpr[reg] = (uint32_t)in->cpu->gpr[reg];
+}
+
 static inline uint64_t str_off(const struct interp *in, const struct str *s,
                                unsigned reg)
 {

@@ -6,6 +6,8 @@
  */
 #include "engine/interp/vec_int.h"
 
+#include "cpu/x86/exceptions.h"
+
 /* A masked operand: @n elements of @size bytes at @ea; bit i of @sel selects
  * element i. */
 struct masked {
@@ -202,5 +204,11 @@ int vec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
         memset(g.data + keep, 0, sizeof(g.data) - keep);
     ymm_put(cpu, dst, g.data);
     ymm_put(cpu, mask, g.mask);
+    /* A trap that is due from the elements loaded goes before the fault; RF is
+     * set then (SDM vol. 2 VGATHER). */
+    if (err && any && (cpu->rflags & X86_FL_TF)) {
+        cpu->rflags |= X86_FL_RF;
+        return x86_raise_db(cpu, X86_DR6_BS);
+    }
     return err ? X86_FAULT : 0;
 }

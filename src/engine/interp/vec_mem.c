@@ -18,12 +18,13 @@ static uint64_t cut(const struct x86_insn *insn, uint64_t ea)
 uint64_t vec_ea(const struct x86_cpu *cpu, const struct x86_insn *insn)
 {
     uint64_t ea = (uint64_t)insn->disp;
+    bool vsib = insn->nopnds > 1 && insn->opnd[1].kind == X86_OPND_VSIB;
 
     if (insn->base == X86_REG_RIP)
         ea += cpu->rip + insn->len;
     else if (insn->base != X86_REG_NONE)
         ea += cpu->gpr[insn->base & 15];
-    if (insn->index != X86_REG_NONE && insn->opnd[1].kind != X86_OPND_VSIB)
+    if (insn->index != X86_REG_NONE && !vsib)
         ea += cpu->gpr[insn->index & 15] << insn->scale;
     return cut(insn, ea);
 }

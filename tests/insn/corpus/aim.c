@@ -172,14 +172,15 @@ static uint64_t pick_target(struct rnd *r)
     return pct < 92 ? BIT(47) + rnd_u64(r) / 4 : rnd_int(r);
 }
 
+/* Not Linux's 0x78, whose limit is the CPU's number. */
 static uint64_t pick_sel(struct rnd *r)
 {
     static const uint16_t sels[] = {0, 1, 2, 3, 0x2b, 0x33, 0x23, 0x2b, 0x28,
-                                    0x10, 0x13, 0x1b, 0x43, 0x4b, 0x7b, 0x7f};
+                                    0x10, 0x13, 0x1b, 0x43, 0x4b, 0x08, 0x3b};
 
     if (rnd_pct(r, 85))
         return sels[rnd_n(r, ARRAY_LEN(sels))];
-    return rnd_u64(r) & 0xffff;
+    return rnd_u64(r) & 0xff87;
 }
 
 /* ---- implicit memory ---- */

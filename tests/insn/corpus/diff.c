@@ -17,6 +17,9 @@
     (X86_FL_ARITH | X86_FL_TF | X86_FL_IF | X86_FL_DF | X86_FL_IOPL |          \
      X86_FL_NT | X86_FL_AC | X86_FL_ID)
 
+/* Linux's TASK_SIZE_MAX */
+#define USER_END (BIT(47) - 4096)
+
 struct undefined {
     const char *form; /* a form's name, or a mnemonic */
     uint64_t mask;
@@ -56,7 +59,7 @@ static const char *differ_end(const struct corpus_result *a,
         return "vector";
     /* Linux says of kernel addresses always that a page is there
      * (arch/x86/mm/fault.c, sanitize_error_code) */
-    if (a->vector == X86_VEC_PF && b->cr2 >> 47)
+    if (a->vector == X86_VEC_PF && b->cr2 >= USER_END)
         errors &= ~1U;
     if ((a->error ^ b->error) & errors)
         return "error code";
@@ -85,6 +88,17 @@ static const char *differ_xstate(const uint8_t *a, const uint8_t *b)
     return NULL;
 }
 
+/* Linux's way back from a trap makes null selectors 0 whatever their RPL (SDM
+ * vol. 2 IRET: segments below the new CPL are nulled). */
+static bool differ_selectors(const struct corpus_result *a,
+                             const struct corpus_result *b)
+{
+    for (unsigned i = 0; i < 6; i++)
+        if (a->sel[i] != b->sel[i] && (a->sel[i] > 3 || b->sel[i] > 3))
+            return true;
+    return false;
+}
+
 const char *corpus_differ(const struct corpus_job *job,
                           const struct corpus_case *c,
                           const struct corpus_result *native)
@@ -101,7 +115,7 @@ const char *corpus_differ(const struct corpus_job *job,
         return "general register";
     if ((a->rflags ^ b->rflags) & flags_mask(job->form))
         return "RFLAGS";
-    if (memcmp(a->sel, b->sel, sizeof a->sel))
+    if (differ_selectors(a, b))
         return "selector";
     if (a->fs_base != b->fs_base || a->gs_base != b->gs_base)
         return "FS or GS base";

@@ -112,7 +112,7 @@ static void make_cpu(struct x86_cpu *cpu)
     cpu->cr3 = 0x1000;
     cpu->cr4 = X86_CR4_PAE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
                X86_CR4_OSXSAVE | X86_CR4_FSGSBASE | X86_CR4_UMIP |
-               X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_DE | X86_CR4_MCE;
+               X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_MCE;
     cpu->efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE | X86_EFER_NXE;
     cpu->xcr0 = 7;
     cpu->cpl = 3;

@@ -121,23 +121,19 @@ enum x86_cls {
     X86_CLS_GATHER
 };
 
+/* clang-format off */
 #define X86_FEAT_LIST(F)                                                       \
-    F(BASE)                                                                    \
-    F(X87)                                                                     \
-    F(TSC) F(MSR) F(CX8) F(SEP) F(CMOV) F(CLFSH) F(MMX) F(FXSR) F(SSE) F(SSE2) \
-        F(SSE3) F(SSSE3) F(SSE41) F(SSE42) F(POPCNT) F(CX16) F(MOVBE) F(AES)   \
-            F(PCLMUL) F(XSAVE) F(AVX) F(F16C) F(RDRAND) F(FMA) F(MONITOR) F(   \
-                VMX) F(SMX) F(LM) F(SYSCALL) F(LAHF64) F(LZCNT) F(PREFETCHW)   \
-                F(RDTSCP) F(SVM) F(MONITORX) F(CLZERO) F(RDPRU) F(WBNOINVD)    \
-                    F(FSGSBASE) F(SGX) F(BMI1) F(AVX2) F(BMI2) F(INVPCID)      \
-                        F(RTM) F(RDSEED) F(ADX) F(SMAP) F(CLFLUSHOPT) F(CLWB)  \
-                            F(SHA) F(PREFETCHWT1) F(PKU) F(WAITPKG) F(CET_SS)  \
-                                F(CET_IBT) F(GFNI) F(VAES) F(VPCLMUL) F(RDPID) \
-                                    F(CLDEMOTE) F(MOVDIRI) F(MOVDIR64B)        \
-                                        F(ENQCMD) F(SERIALIZE) F(TSXLDTRK)     \
-                                            F(PCONFIG) F(UINTR) F(PTWRITE)     \
-                                                F(HRESET) F(XSAVEOPT)          \
-                                                    F(XSAVEC) F(XSAVES)
+    F(BASE) F(X87) F(TSC) F(MSR) F(CX8) F(SEP) F(CMOV) F(CLFSH) F(MMX)         \
+    F(FXSR) F(SSE) F(SSE2) F(SSE3) F(SSSE3) F(SSE41) F(SSE42) F(POPCNT)        \
+    F(CX16) F(MOVBE) F(AES) F(PCLMUL) F(XSAVE) F(AVX) F(F16C) F(RDRAND)        \
+    F(FMA) F(MONITOR) F(VMX) F(SMX) F(LM) F(SYSCALL) F(LAHF64) F(LZCNT)        \
+    F(PREFETCHW) F(RDTSCP) F(SVM) F(MONITORX) F(CLZERO) F(RDPRU) F(WBNOINVD)   \
+    F(FSGSBASE) F(SGX) F(BMI1) F(AVX2) F(BMI2) F(INVPCID) F(RTM) F(RDSEED)     \
+    F(ADX) F(SMAP) F(CLFLUSHOPT) F(CLWB) F(SHA) F(PREFETCHWT1) F(PKU)          \
+    F(WAITPKG) F(CET_SS) F(CET_IBT) F(GFNI) F(VAES) F(VPCLMUL) F(RDPID)        \
+    F(CLDEMOTE) F(MOVDIRI) F(MOVDIR64B) F(ENQCMD) F(SERIALIZE) F(TSXLDTRK)     \
+    F(PCONFIG) F(UINTR) F(PTWRITE) F(HRESET) F(XSAVEOPT) F(XSAVEC) F(XSAVES)
+/* clang-format on */
 
 enum x86_feat {
 #define F(x) X86_FEAT_##x,

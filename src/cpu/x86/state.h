@@ -240,12 +240,13 @@ struct x86_exc {
  * cpu/x86/paging.h) by a page walk for each access. All or nothing: an access
  * that faults has changed nothing and has raised #PF (or #GP, #SS for a
  * non-canonical address, by X86_LIN_STACK). */
-#define X86_LIN_READ     0U
-#define X86_LIN_WRITE    1U
-#define X86_LIN_EXEC     2U
-#define X86_LIN_IMPLICIT 4U /* as supervisor whatever the CPL: GDT, IDT, TSS   \
-                             */
-#define X86_LIN_USER  8U    /* as CPL 3: pushes onto an outer stack */
+#define X86_LIN_READ  0U
+#define X86_LIN_WRITE 1U
+#define X86_LIN_EXEC  2U
+#define X86_LIN_IMPLICIT                                                       \
+    4U                   /* as supervisor whatever the CPL: GDT, IDT, TSS      \
+                          */
+#define X86_LIN_USER  8U /* as CPL 3: pushes onto an outer stack */
 #define X86_LIN_STACK 16U
 /* With _IMPLICIT: as CPL 0, but RFLAGS.AC counts (pushes onto inner stacks). */
 #define X86_LIN_SUPER   32U

@@ -3,6 +3,7 @@
 #include "monitor/vcpus.h"
 
 #include "base/log.h"
+#include "cpu/x86/exceptions.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -29,12 +30,16 @@ struct vcpus {
 };
 
 /* Sleep in HLT until something happens. A level at LINT0 that the CPU does not
- * take now (masked, or IF = 0) must not keep it awake. */
+ * take now (masked, or IF = 0) must not keep it awake; but one that rose since
+ * the engine looked, and that it takes, must not be slept through. */
 static void halt(struct vcpu_thread *t)
 {
-    uint32_t standing = kick_pending(&t->cpu->kick) & KICK_EXTINT;
+    struct x86_cpu *cpu = t->cpu;
+    uint32_t standing = kick_pending(&cpu->kick) & KICK_EXTINT;
 
-    kick_wait(&t->cpu->kick, ~standing, UINT64_MAX);
+    if (cpu->activity == X86_ACT_HLT && x86_irq_window(cpu))
+        return;
+    kick_wait(&cpu->kick, ~standing, UINT64_MAX);
 }
 
 static void failed(struct vcpu_thread *t, const struct exit_rec *exit)

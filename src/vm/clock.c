@@ -16,6 +16,7 @@
 
 #define VIRTUAL_TSC_KHZ 1000000U
 #define CALIBRATE_NS    (10 * NS_PER_MS)
+#define RUN_MAX         64 /* callbacks per clock_run */
 
 struct clock {
     enum clock_mode mode;
@@ -256,7 +257,7 @@ void timer_disarm(struct clock *clk, struct timer *t)
 
 uint64_t clock_run(struct clock *clk)
 {
-    for (;;) {
+    for (unsigned done = 0;; done++) {
         uint64_t now = clock_now_ns(clk);
         struct timer *t;
         void (*fn)(void *);
@@ -264,7 +265,7 @@ uint64_t clock_run(struct clock *clk)
 
         pthread_mutex_lock(&clk->lock);
         t = clk->first;
-        if (!t || t->deadline_ns > now) {
+        if (!t || t->deadline_ns > now || done == RUN_MAX) {
             uint64_t next = t ? t->deadline_ns : CLOCK_NEVER;
 
             pthread_mutex_unlock(&clk->lock);

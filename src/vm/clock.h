@@ -85,8 +85,11 @@ void timer_init(struct timer *t, void (*fn)(void *ctx), void *ctx);
 void timer_arm(struct clock *clk, struct timer *t, uint64_t deadline_ns);
 void timer_disarm(struct clock *clk, struct timer *t);
 
-/** clock_run() - run the callbacks of all expired timers
- * Return: guest time of the next deadline, or CLOCK_NEVER. */
+/** clock_run() - run the callbacks of expired timers
+ * Not more than some dozens: a guest whose vCPUs arm faster than they run must
+ * not keep the event loop from its other work.
+ * Return: guest time of the next deadline (passed already when some are left),
+ * or CLOCK_NEVER. */
 uint64_t clock_run(struct clock *clk);
 
 /** clock_next_ns() - the earliest deadline, or CLOCK_NEVER */

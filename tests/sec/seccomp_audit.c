@@ -232,7 +232,8 @@ static int audit_check(const char *counts, struct audit *a)
     for (size_t i = 0; i < n && i < LINES_MAX; i++) {
         printf("%8llu %-16s %s\n", (unsigned long long)a->count[i],
                seccomp_list_name(i), seccomp_list_why(i));
-        unused += a->count[i] == 0;
+        /* the guests of jail_test.sh run without KVM */
+        unused += a->count[i] == 0 && !seccomp_list_kvm(i);
     }
     printf("seccomp list: %zu lines, %u never used\n", n, unused);
     return unused != 0;

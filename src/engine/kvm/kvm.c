@@ -53,7 +53,7 @@ static void vcpu_destroy(struct engine_vcpu *v)
 {
     if (!v || !v->cpu)
         return;
-    v->cpu->kick.wake = NULL;
+    /* A device's thread may still kick: kick() needs nothing but the part. */
     v->cpu = NULL;
     if (--v->part->created == 0)
         kvm_unmap_ram(v->part);

@@ -7,6 +7,7 @@
 #include "engine/kvm/kvm.h"
 
 #include "base/test.h"
+#include "cpu/x86/control.h"
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/lapic.h"
 #include "engine/kvm/priv.h"
@@ -460,6 +461,47 @@ static void fill(struct kvm_fixture *t)
 #define SAME(member)                                                           \
     CHECK(memcmp(&was->member, &c->member, sizeof c->member) == 0)
 
+TEST(tsc_is_the_clocks)
+{
+    struct kvm_fixture *t;
+    uint64_t before, after, tsc;
+
+    NEED_KVM();
+    t = fixture_create();
+    start_real(t);
+    PUT(t, "\x0f\x31\xf4\x0f\x31\xf4"); /* rdtsc; hlt; rdtsc; hlt */
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(kvm_push(t->v), 0); /* a first push may move tsc_offset */
+        CHECK_EQ(kvm_pull(t->v), 0);
+        before = x86_tsc(&t->cpu);
+        CHECK_EQ(run(t), EXIT_HLT);
+        after = x86_tsc(&t->cpu);
+        tsc = t->cpu.gpr[X86_RDX] << 32 | t->cpu.gpr[X86_RAX];
+        CHECK(tsc >= before && tsc <= after);
+        /* time stands still for a while: the TSC must too */
+        clock_stop(t->vm.clock);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        clock_start(t->vm.clock);
+        t->cpu.activity = X86_ACT_RUN;
+    }
+    fixture_destroy(t);
+}
+
+TEST(code_outside_ram_ends_the_vm)
+{
+    struct exit_rec x = {0};
+    struct kvm_fixture *t;
+
+    NEED_KVM();
+    t = fixture_create();
+    start_flat(t);
+    t->cpu.rip = MMIO_GPA;
+    kvm_engine.vcpu_run(t->v, 0, &x);
+    CHECK_EQ(x.reason, EXIT_FAILED);
+    CHECK(strstr(x.why, "0xd0000000") != NULL);
+    fixture_destroy(t);
+}
+
 TEST(state_goes_there_and_back)
 {
     struct x86_cpu *was = aligned_alloc(64, sizeof *was), *c;
@@ -644,6 +686,7 @@ TEST_MAIN(CASE(ports), CASE(mmio_and_local_apic), CASE(msrs_are_ours),
           CASE(nmi_is_injected), CASE(nmi_comes_before_an_interrupt),
           CASE(interrupt_waits_for_if), CASE(kick_leaves_a_loop),
           CASE(park_in_the_middle_of_an_access), CASE(triple_fault),
+          CASE(tsc_is_the_clocks), CASE(code_outside_ram_ends_the_vm),
           CASE(state_goes_there_and_back), CASE(an_event_under_way_is_kept),
           CASE(scattered_ram_is_refused), CASE(every_call_may_fail),
           CASE(speed_of_an_exit))

@@ -91,6 +91,7 @@ struct engine_part {
     unsigned created; /* vCPUs in use; > 0: the memory slots are set */
     bool told;        /* that CPUID was cut */
     enum kvm_tsc_by tsc_by;
+    _Atomic uint64_t tsc_base;         /* the clock's TSC minus the host's */
     uint32_t can_show[KVM_SHOWN_REGS]; /* CPUID bits that KVM supports */
     uint32_t msr[KVM_STATE_MSRS];      /* indices that travel */
     unsigned nmsrs;

@@ -25,7 +25,8 @@ CFLAGS_release := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 CFLAGS_debug   := -O1 -DDOPPEL_DEBUG
 CFLAGS_asan    := -O1 -DDOPPEL_DEBUG -fsanitize=address,undefined -fno-omit-frame-pointer
 CFLAGS_ubsan   := -O1 -DDOPPEL_DEBUG -fsanitize=undefined -fno-sanitize-recover=undefined
-CFLAGS_tsan    := -O1 -DDOPPEL_DEBUG -fsanitize=thread
+# tsan's calls hide initialisations from gcc's flow analysis
+CFLAGS_tsan    := -O1 -DDOPPEL_DEBUG -fsanitize=thread -Wno-maybe-uninitialized
 CFLAGS_cov     := -O0 -DDOPPEL_DEBUG --coverage
 CFLAGS_fuzz    := -O1 -DDOPPEL_DEBUG -DDOPPEL_FUZZ -fsanitize=fuzzer-no-link,address,undefined
 LDFLAGS_asan   := -fsanitize=address,undefined

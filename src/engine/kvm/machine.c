@@ -149,7 +149,7 @@ int kvm_set_cpuid(struct engine_vcpu *v, struct err *e)
         to->ecx = regs[2];
         to->edx = regs[3];
     }
-    b.head.nent = c->n;
+    b.nent = c->n;
     if (lost && !v->part->told)
         log_warn("kvm", "this host's KVM lacks features of the chosen CPU "
                         "level, which the guest does not see then");

@@ -45,16 +45,26 @@ struct kvm_stats {
 #undef STAT
 };
 
-/* struct kvm_msrs with room. */
+/* struct kvm_msrs, kvm_cpuid2 and kvm_xsave with room. */
 struct kvm_msr_block {
-    struct kvm_msrs head;
+    uint32_t nmsrs, pad;
     struct kvm_msr_entry entry[KVM_STATE_MSRS];
 };
 
 struct kvm_cpuid_block {
-    struct kvm_cpuid2 head;
+    uint32_t nent, padding;
     struct kvm_cpuid_entry2 entry[X86_CPUID_LEAVES_MAX];
 };
+
+_Static_assert(offsetof(struct kvm_msr_block, entry) ==
+                   offsetof(struct kvm_msrs, entries),
+               "layout is the kernel's");
+_Static_assert(offsetof(struct kvm_cpuid_block, entry) ==
+                   offsetof(struct kvm_cpuid2, entries),
+               "layout is the kernel's");
+
+#define KVM_XSAVE_BYTES 4096
+_Static_assert(sizeof(struct kvm_xsave) == KVM_XSAVE_BYTES, "no larger");
 
 struct engine_vcpu {
     struct engine_part *part;
@@ -79,8 +89,8 @@ struct engine_vcpu {
     uint64_t had_tsc;             /* guest TSC minus the host's, as last set */
     struct kvm_cpuid_block cpuid; /* as last set */
     struct kvm_stats st;
-    struct kvm_xsave xsave; /* scratch */
-    char why[240];          /* why it failed */
+    uint8_t xsave[KVM_XSAVE_BYTES]; /* struct kvm_xsave */
+    char why[240];                  /* why it failed */
 };
 
 struct engine_part {

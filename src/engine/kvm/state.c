@@ -252,7 +252,7 @@ static int msrs_push(struct engine_vcpu *v)
     int n = (int)v->part->nmsrs, r;
 
     memset(&b, 0, sizeof b);
-    b.head.nmsrs = v->part->nmsrs;
+    b.nmsrs = v->part->nmsrs;
     for (int i = 0; i < n; i++) {
         b.entry[i].index = v->part->msr[i];
         b.entry[i].data = *kvm_msr_at(v->cpu, v->part->msr[i]);
@@ -273,7 +273,7 @@ static int msrs_pull(struct engine_vcpu *v)
     int n = (int)v->part->nmsrs, r;
 
     memset(&b, 0, sizeof b);
-    b.head.nmsrs = v->part->nmsrs;
+    b.nmsrs = v->part->nmsrs;
     for (int i = 0; i < n; i++)
         b.entry[i].index = v->part->msr[i];
     r = must(v, KVM_GET_MSRS, &b, "reading MSRs");
@@ -322,27 +322,27 @@ static int xsave_push(struct engine_vcpu *v)
     if (v->known &&
         memcmp(v->had_xsave, v->cpu->xsave.b, sizeof v->had_xsave) == 0)
         return 0;
-    memset(&v->xsave, 0, sizeof v->xsave);
-    memcpy(v->xsave.region, v->cpu->xsave.b, X86_XSAVE_BYTES);
-    memset((uint8_t *)v->xsave.region + XSAVE_HEADER + 8, 0, 56);
+    memset(v->xsave, 0, sizeof v->xsave);
+    memcpy(v->xsave, v->cpu->xsave.b, X86_XSAVE_BYTES);
+    memset(v->xsave + XSAVE_HEADER + 8, 0, 56);
     memcpy(&bv, v->cpu->xsave.b + XSAVE_HEADER, sizeof bv);
     bv = (bv & v->cpu->cpuid->xcr0) | X86_XCR0_X87 | X86_XCR0_SSE;
-    memcpy((uint8_t *)v->xsave.region + XSAVE_HEADER, &bv, sizeof bv);
-    r = must(v, KVM_SET_XSAVE, &v->xsave, "writing vector registers");
+    memcpy(v->xsave + XSAVE_HEADER, &bv, sizeof bv);
+    r = must(v, KVM_SET_XSAVE, v->xsave, "writing vector registers");
     memcpy(v->had_xsave, v->cpu->xsave.b, sizeof v->had_xsave);
     return r;
 }
 
 static int xsave_pull(struct engine_vcpu *v)
 {
-    uint8_t *mask = (uint8_t *)v->xsave.region + XSAVE_MXCSR_MASK;
-    int r = must(v, KVM_GET_XSAVE, &v->xsave, "reading vector registers");
+    uint8_t *mask = v->xsave + XSAVE_MXCSR_MASK;
+    int r = must(v, KVM_GET_XSAVE, v->xsave, "reading vector registers");
 
     if (r < 0)
         return r;
     /* The host's, in some answers: no state of the guest's. */
     memcpy(mask, v->cpu->xsave.b + XSAVE_MXCSR_MASK, 4);
-    memcpy(v->cpu->xsave.b, v->xsave.region, X86_XSAVE_BYTES);
+    memcpy(v->cpu->xsave.b, v->xsave, X86_XSAVE_BYTES);
     memcpy(v->had_xsave, v->cpu->xsave.b, sizeof v->had_xsave);
     return 0;
 }
@@ -434,7 +434,7 @@ static int tsc_write(struct engine_vcpu *v, uint64_t offset)
     if (v->part->tsc_by == KVM_TSC_OFFSET)
         return must(v, KVM_SET_DEVICE_ATTR, &attr, "setting the TSC");
     memset(&b, 0, sizeof b);
-    b.head.nmsrs = 1;
+    b.nmsrs = 1;
     b.entry[0].index = X86_MSR_TSC;
     b.entry[0].data = offset + __rdtsc();
     return must(v, KVM_SET_MSRS, &b, "setting the TSC");

@@ -93,11 +93,15 @@ static void eoi(void *ctx, uint8_t vector)
     ioapic_eoi(pc->ioapic, vector);
 }
 
+/* A message elsewhere is a plain memory write, which no driver asks for and
+ * which is dropped: locks are held here that memory's listeners may wait for.
+ */
 static void msi_send(void *ctx, uint64_t addr, uint32_t data)
 {
     struct pc *pc = ctx;
 
-    x86_lapic_msi(&pc->topo, addr, data);
+    if (addr >> 20 == PC_LAPIC_BASE >> 20)
+        x86_lapic_msi(&pc->topo, addr, data);
 }
 
 /* ---- construction ---- */

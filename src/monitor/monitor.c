@@ -37,7 +37,9 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#define DISK_THREADS 4
+#define DISK_THREADS  4
+#define FLUSH_MS      2000
+#define FLUSH_LOOK_MS 100 /* how often a slow flush looks at core */
 
 /* Bits of struct monitor.asked: 1 << enum vm_request, and ours. */
 #define ASK_THAW BIT(30) /* --selftest-thaw */
@@ -91,9 +93,14 @@ static void on_request(void *ctx, enum vm_request req, uint32_t code)
     ask(m, (uint32_t)BIT(req));
 }
 
+/* Thread: the console's reader, which may run while the vCPUs are being built
+ * anew: the loop stops them. */
 static void on_quit(void *ctx)
 {
-    ask(ctx, (uint32_t)ASK_USER);
+    struct monitor *m = ctx;
+
+    atomic_fetch_or(&m->asked, (uint32_t)ASK_USER);
+    wake(m);
 }
 
 /* The input gate of --selftest-thaw: counts exits. */
@@ -215,8 +222,7 @@ static int load_kernel(struct monitor *m, struct err *e)
 /* What the engine needs of the process it must get before the jail. */
 static int choose_engine(struct monitor *m, struct err *e)
 {
-    struct engine_host host = {.kvm_fd = m->conf.kvm_fd,
-                               .ncpus = m->conf.cpus};
+    struct engine_host host = {.kvm_fd = m->conf.kvm_fd, .ncpus = m->conf.cpus};
     int r = 0;
 
     m->engine = engine_find(m->conf.engine);
@@ -335,12 +341,16 @@ static int rebuild(struct monitor *m, struct state_buf *b, struct err *e)
     return r;
 }
 
-/* The world is stopped. */
+/* The world is stopped. The console's threads are part of it: a byte that the
+ * UART took or gave after it was saved would be lost or be there twice. The new
+ * UART attaches itself again. */
 static int thaw(struct monitor *m, struct err *e)
 {
+    struct chardev console = chr_stdio_chardev(m->chr);
     struct state_buf b = {0};
     int r;
 
+    console.attach(console.be, NULL);
     pc_drain(m->pc);
     r = state_list_save(pc_vm(m->pc)->state, &b, e);
     r = r ? r : rebuild(m, &b, e);
@@ -443,12 +453,25 @@ static int run(struct monitor *m, enum abi_exit *reason, struct err *e)
     }
 }
 
+/* What the guest has written before it ended is written out, however slow its
+ * reader is; until the user or core wants no more of it. */
+static void flush_console(struct monitor *m, enum abi_exit reason)
+{
+    if (reason == ABI_EXIT_USER || reason == ABI_EXIT_QUIT) {
+        chr_stdio_flush(m->chr, FLUSH_MS);
+        return;
+    }
+    while (!chr_stdio_flush(m->chr, FLUSH_LOOK_MS) && !core_says_quit(m) &&
+           !(atomic_load(&m->asked) & ASK_USER))
+        ;
+}
+
 static void report(struct monitor *m, enum abi_exit reason)
 {
     uint64_t code = 0;
 
     pc_drain(m->pc);
-    chr_stdio_flush(m->chr, 2000);
+    flush_console(m, reason);
     if (m->conf.flags & ABI_FLAG_STATS)
         stats_print(m->pc, m->vcpus, m->thaws);
     if (reason == ABI_EXIT_DEBUG_EXIT)
@@ -482,7 +505,7 @@ int monitor_main(int sock)
     r = r ? r : run(&m, &reason, &e);
     if (r) {
         if (m.chr)
-            chr_stdio_flush(m.chr, 2000);
+            chr_stdio_flush(m.chr, FLUSH_MS);
         monitor_failed(sock, e.text);
         return 1;
     }

@@ -127,6 +127,14 @@ console() {
     else
         fail "64 KiB of lines pasted" "$(tail -n 2 "$tmp/out")"
     fi
+    # a reader that begins long after the guest has powered off
+    timeout 100 $doppel run --timeout 80 --append 'doppel.exec="yes yyyyyyy | head -c 100000; echo LAST"' \
+        </dev/null 2>"$tmp/err" | { sleep 15; cat; } >"$tmp/out"
+    if [ "$(grep -c yyyyyyy "$tmp/out")" = 12500 ] && grep -q LAST "$tmp/out"; then
+        ok "a slow reader gets all"
+    else
+        fail "a slow reader gets all" "$(wc -c <"$tmp/out") bytes"
+    fi
 }
 
 disk() {

@@ -45,8 +45,8 @@ static void kick(void *ctx)
     struct engine_vcpu *v = ctx;
 
     __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    if (atomic_load(&v->in_run) && !pthread_equal(v->thread, pthread_self()))
-        syscall(SYS_tgkill, v->pid, v->tid, KVM_KICK_SIGNAL);
+    if (atomic_load(&v->in_run) && atomic_load(&v->thread) != pthread_self())
+        syscall(SYS_tgkill, v->pid, atomic_load(&v->tid), KVM_KICK_SIGNAL);
 }
 
 static void vcpu_destroy(struct engine_vcpu *v)

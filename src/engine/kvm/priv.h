@@ -72,9 +72,10 @@ struct engine_vcpu {
     struct kvm_run *run;
     int fd;
     /* the kick; see kvm_kick */
-    pid_t pid, tid;
+    pid_t pid;
+    _Atomic pid_t tid;
+    _Atomic pthread_t thread;
     _Atomic bool in_run;
-    pthread_t thread;
     /* who holds what */
     bool in_kvm;     /* all but the local APIC and our MSRs */
     bool just_moved; /* kvm_run says nothing about interrupts yet */

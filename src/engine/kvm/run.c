@@ -387,8 +387,8 @@ void kvm_run_vcpu(struct engine_vcpu *v, uint64_t max_insns,
     (void)max_insns; /* KVM counts no instructions */
     exit->insns = 0;
     v->why[0] = 0;
-    v->tid = gettid();
-    v->thread = pthread_self();
+    atomic_store(&v->tid, gettid());
+    atomic_store(&v->thread, pthread_self());
     atomic_store(&v->in_run, true);
     while (r == 0)
         r = v->in_kvm ? step(v) : start(v, &exit->reason);

@@ -271,7 +271,9 @@ static int choose_engine(struct core_conf *c, struct engine_choice *choice,
     struct kvm_report kvm = {.kind = ABI_KVM_ABSENT};
     int rc;
 
-    if (engine_needs_kvm(c->engine))
+    /* Scattered RAM is not for hardware: auto looks for none then. */
+    if (engine_needs_kvm(c->engine) &&
+        !((c->flags & ABI_FLAG_SCATTER) && strcmp(c->engine, "auto") == 0))
         kvmprobe_run(&kvm);
     rc = engine_choose(c->engine, kvm.kind, choice, e);
     if (rc)

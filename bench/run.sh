@@ -25,7 +25,7 @@ for e in $ENGINES; do
 done
 set -- "$@" \
     "tcg=$qemu -M q35 -cpu max -append 'console=ttyS0 quiet mitigations=off $say' </dev/null" \
-    "tcg-microvm=$qemu -M microvm -cpu max -append 'console=ttyS0 quiet mitigations=off $say' </dev/null"
+    "tcg-microvm=$qemu -M microvm,x-option-roms=off,rtc=on,pit=on,pic=on -cpu max -append 'console=ttyS0 quiet mitigations=off $say' </dev/null"
 uname -sr
 grep -m1 'model name' /proc/cpuinfo
 echo "commit $(git rev-parse --short HEAD 2>/dev/null), $ROUNDS rounds"

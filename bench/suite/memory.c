@@ -9,17 +9,20 @@
 
 #define PAGE 4096
 
-static void touch(size_t pages, uint64_t rounds)
+/* Touch @pages fresh pages, at most @at_once of them mapped at a time. */
+static void touch(size_t pages, size_t at_once)
 {
-    while (rounds--) {
-        volatile uint8_t *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+    while (pages) {
+        size_t n = pages < at_once ? pages : at_once;
+        volatile uint8_t *p = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (p == MAP_FAILED)
             suite_die("fault: mmap");
-        for (size_t i = 0; i < pages; i++)
+        for (size_t i = 0; i < n; i++)
             p[i * PAGE] = 1;
-        munmap((void *)p, pages * PAGE);
+        munmap((void *)p, n * PAGE);
+        pages -= n;
     }
 }
 
@@ -27,12 +30,12 @@ static void touch(size_t pages, uint64_t rounds)
 
 static void fresh(uint64_t n)
 {
-    touch(n, 1);
+    touch(n, n);
 }
 
 static void fault(uint64_t n)
 {
-    touch(1024, n / 1024 + 1);
+    touch(n, 1024);
 }
 
 #define COPY_BYTES (1 << 20)

@@ -318,9 +318,11 @@ void pc_destroy(struct pc *pc)
     ioapic_destroy(pc->ioapic);
     i8259_destroy(pc->pic);
     for (unsigned i = 0; i < X86_CPUS_MAX; i++) {
-        if (pc->topo.cpu[i])
-            x86_cpu_fini(pc->topo.cpu[i]);
-        free(pc->topo.cpu[i]);
+        struct x86_cpu *cpu = pc->topo.cpu[i];
+
+        if (cpu)
+            x86_cpu_fini(cpu); /* takes it out of the topology */
+        free(cpu);
     }
     vm_fini(&pc->vm);
     free(pc);

@@ -66,7 +66,7 @@ static int far_code(struct x86_cpu *cpu, const struct far *f,
     unsigned dpl = X86_SEG_DPL(d->attr);
     uint64_t off = cut(f->off, f->opsize);
     struct x86_stack st;
-    struct x86_frame fr = {.bytes = f->opsize};
+    struct x86_frame cs = {.bytes = f->opsize}, ip = {.bytes = f->opsize};
 
     if (d->attr & X86_TYPE_CONFORM
             ? dpl > cpu->cpl
@@ -76,18 +76,25 @@ static int far_code(struct x86_cpu *cpu, const struct far *f,
         return x86_raise_err(cpu, X86_VEC_NP, err);
     if (long_mode(cpu) && (d->attr & X86_SEG_L) && (d->attr & X86_SEG_DB))
         return gp(cpu, err);
-    if (x86_ip_check(cpu, d, off, 0) || x86_desc_accessed(cpu, d))
+    if ((!long_mode(cpu) && x86_ip_check(cpu, d, off, 0)) ||
+        x86_desc_accessed(cpu, d))
         return X86_FAULT;
     if (f->call) {
         x86_stack_now(cpu, &st);
-        x86_frame_add(&fr, cpu->seg[X86_SEG_CS].sel);
-        x86_frame_add(&fr, f->next_rip);
-        if (x86_stack_push(cpu, &st, &fr))
+        if (long_mode(cpu)) /* the stack is as wide as the new code */
+            st.wide = d->attr & X86_SEG_L;
+        x86_frame_add(&cs, cpu->seg[X86_SEG_CS].sel);
+        x86_frame_add(&ip, f->next_rip);
+        if (x86_stack_push(cpu, &st, &cs) || x86_stack_push(cpu, &st, &ip))
             return X86_FAULT;
-        cpu->gpr[X86_RSP] = x86_stack_sp(cpu, &st);
     }
+    /* in long mode after the pushes (observed on Intel) */
+    if (x86_ip_check(cpu, d, off, 0))
+        return X86_FAULT;
+    if (f->call)
+        cpu->gpr[X86_RSP] = x86_stack_sp(cpu, &st);
     x86_cs_set(cpu, f->sel, d, cpu->cpl);
-    cpu->rip = off;
+    cpu->rip = x86_ip_cut(cpu, d, off);
     return 0;
 }
 
@@ -255,29 +262,19 @@ int x86_far_call(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
 
 /* ---- RETF ---- */
 
-static int ret_outer(struct x86_cpu *cpu, struct x86_stack *st, unsigned opsize,
-                     uint16_t pop_bytes, uint8_t cpl, const struct x86_desc *cs)
-{
-    st->sp += pop_bytes;
-    if (x86_ret_stack(cpu, st, opsize, cs, cpl))
-        return X86_FAULT;
-    st->sp += pop_bytes;
-    cpu->gpr[X86_RSP] = x86_stack_sp(cpu, st);
-    cpu->seg[X86_SEG_SS] = st->ss;
-    x86_segs_outer(cpu, cpl);
-    return 0;
-}
-
 int x86_far_ret(struct x86_cpu *cpu, unsigned opsize, uint16_t pop_bytes)
 {
     struct x86_stack st;
     struct x86_desc d;
     uint64_t v[2]; /* rIP, CS */
     uint16_t sel;
+    bool outer;
 
     x86_stack_now(cpu, &st);
-    if (x86_stack_pop(cpu, &st, 2, opsize, v))
+    if (x86_stack_peek(cpu, &st, opsize, 2, &v[1]) ||
+        x86_stack_peek(cpu, &st, 0, opsize, &v[0]))
         return X86_FAULT;
+    x86_stack_drop(&st, 2 * opsize);
     sel = (uint16_t)v[1];
     if (real_or_v86(cpu)) {
         if (v[0] > cpu->seg[X86_SEG_CS].limit)
@@ -289,16 +286,20 @@ int x86_far_ret(struct x86_cpu *cpu, unsigned opsize, uint16_t pop_bytes)
         x86_mode_changed(cpu);
         return 0;
     }
-    if (x86_ret_code(cpu, sel, v[0], &d))
+    if (x86_ret_code(cpu, sel, &d))
         return X86_FAULT;
-    if ((sel & 3U) > cpu->cpl) {
-        if (ret_outer(cpu, &st, opsize, pop_bytes, sel & 3U, &d))
-            return X86_FAULT;
-    } else {
+    outer = (sel & 3U) > cpu->cpl;
+    st.sp += pop_bytes;
+    if ((outer && x86_ret_stack(cpu, &st, opsize, &d, sel & 3U)) ||
+        x86_ip_check(cpu, &d, v[0], 0))
+        return X86_FAULT;
+    if (outer) {
         st.sp += pop_bytes;
-        cpu->gpr[X86_RSP] = x86_stack_sp(cpu, &st);
+        cpu->seg[X86_SEG_SS] = st.ss;
+        x86_segs_outer(cpu, sel & 3U);
     }
+    cpu->gpr[X86_RSP] = x86_stack_sp(cpu, &st);
     x86_cs_set(cpu, sel, &d, sel & 3U);
-    cpu->rip = v[0];
+    cpu->rip = x86_ip_cut(cpu, &d, v[0]);
     return 0;
 }

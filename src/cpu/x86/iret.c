@@ -103,21 +103,26 @@ int x86_iret(struct x86_cpu *cpu, unsigned opsize)
     if (cpu->rflags & X86_FL_NT)
         return iret_task(cpu);
     x86_stack_now(cpu, &st);
-    if (x86_stack_pop(cpu, &st, 3, opsize, v))
+    if (x86_stack_peek(cpu, &st, 2 * opsize, opsize, &v[2]) ||
+        x86_stack_peek(cpu, &st, opsize, 2, &v[1]) ||
+        x86_stack_peek(cpu, &st, 0, opsize, &v[0]))
         return X86_FAULT;
+    x86_stack_drop(&st, 3 * opsize);
     sel = (uint16_t)v[1];
     if ((v[2] & X86_FL_VM) && cpu->cpl == 0 && opsize == 4 &&
         !(cpu->efer & X86_EFER_LMA))
         return iret_v86(cpu, &st, v);
-    if (x86_ret_code(cpu, sel, v[0], &cs))
+    if (x86_ret_code(cpu, sel, &cs))
         return X86_FAULT;
     cpl = sel & 3U;
     outer = cpl > cpu->cpl;
     if (outer || x86_mode(cpu) == X86_MODE_64) {
         if (x86_ret_stack(cpu, &st, opsize, &cs, cpl))
             return X86_FAULT;
-        cpu->seg[X86_SEG_SS] = st.ss;
     }
+    if (x86_ip_check(cpu, &cs, v[0], 0))
+        return X86_FAULT;
+    cpu->seg[X86_SEG_SS] = st.ss;
     if (cpu->cpl == 0)
         may |= X86_FL_IOPL | X86_FL_VIF | X86_FL_VIP;
     if (cpu->cpl <= bits_get(cpu->rflags, 13, 12))
@@ -128,6 +133,6 @@ int x86_iret(struct x86_cpu *cpu, unsigned opsize)
         x86_segs_outer(cpu, cpl);
     cpu->nmi_blocked = false;
     x86_cs_set(cpu, sel, &cs, cpl);
-    cpu->rip = v[0];
+    cpu->rip = x86_ip_cut(cpu, &cs, v[0]);
     return 0;
 }

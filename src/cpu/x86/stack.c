@@ -89,7 +89,7 @@ int x86_stack_pop(struct x86_cpu *cpu, struct x86_stack *st, unsigned n,
     uint64_t sp = st->sp & sp_mask(st), lin;
     uint8_t buf[X86_FRAME_MAX * 8];
 
-    first = part_bytes(st, sp, len);
+    first = st->wide ? len : part_bytes(st, sp, len);
     if (stack_lin(cpu, st, sp, first, &lin) ||
         x86_lin_read(cpu, lin, buf, first, lin_flags(st)))
         return X86_FAULT;
@@ -103,6 +103,20 @@ int x86_stack_pop(struct x86_cpu *cpu, struct x86_stack *st, unsigned n,
     }
     st->sp = (st->sp & ~sp_mask(st)) | ((sp + len) & sp_mask(st));
     return 0;
+}
+
+int x86_stack_peek(struct x86_cpu *cpu, const struct x86_stack *st,
+                   unsigned off, unsigned bytes, uint64_t *v)
+{
+    struct x86_stack at = *st;
+
+    at.sp = (st->sp & ~sp_mask(st)) | ((st->sp + off) & sp_mask(st));
+    return x86_stack_pop(cpu, &at, 1, bytes, v);
+}
+
+void x86_stack_drop(struct x86_stack *st, unsigned bytes)
+{
+    st->sp = (st->sp & ~sp_mask(st)) | ((st->sp + bytes) & sp_mask(st));
 }
 
 uint64_t x86_stack_sp(const struct x86_cpu *cpu, const struct x86_stack *st)
@@ -174,12 +188,20 @@ void x86_cs_set(struct x86_cpu *cpu, uint16_t sel, const struct x86_desc *d,
     x86_mode_changed(cpu);
 }
 
+uint64_t x86_ip_cut(const struct x86_cpu *cpu, const struct x86_desc *d,
+                    uint64_t off)
+{
+    bool wide = (cpu->efer & X86_EFER_LMA) && (d->attr & X86_SEG_L);
+
+    return wide ? off : (uint32_t)off;
+}
+
 int x86_ip_check(struct x86_cpu *cpu, const struct x86_desc *d, uint64_t off,
                  uint32_t error)
 {
     bool wide = (cpu->efer & X86_EFER_LMA) && (d->attr & X86_SEG_L);
 
-    if (wide ? x86_canonical(off) : off <= d->limit)
+    if (wide ? x86_canonical(off) : (uint32_t)off <= d->limit)
         return 0;
     return x86_raise_err(cpu, X86_VEC_GP, error);
 }
@@ -213,8 +235,7 @@ void x86_ss_null(struct x86_seg *ss, uint8_t cpl)
 
 /* ---- where RETF and IRET go back to ---- */
 
-int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
-                 struct x86_desc *d)
+int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, struct x86_desc *d)
 {
     uint32_t err = sel & 0xfffcU;
     unsigned rpl = sel & 3U, dpl;
@@ -232,8 +253,6 @@ int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
         return x86_raise_err(cpu, X86_VEC_GP, err);
     if (!(d->attr & X86_SEG_P))
         return x86_raise_err(cpu, X86_VEC_NP, err);
-    if (x86_ip_check(cpu, d, off, 0))
-        return X86_FAULT;
     return x86_desc_accessed(cpu, d);
 }
 
@@ -245,7 +264,8 @@ int x86_ret_stack(struct x86_cpu *cpu, struct x86_stack *st, unsigned bytes,
     uint64_t v[2]; /* rSP, SS */
     uint16_t sel;
 
-    if (x86_stack_pop(cpu, st, 2, bytes, v))
+    if (x86_stack_peek(cpu, st, bytes, 2, &v[1]) ||
+        x86_stack_peek(cpu, st, 0, bytes, &v[0]))
         return X86_FAULT;
     sel = (uint16_t)v[1];
     if (!(sel & 0xfffc) && to64 && cpl != 3 && (sel & 3U) == cpl) {

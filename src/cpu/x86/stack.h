@@ -52,6 +52,15 @@ int x86_stack_push(struct x86_cpu *cpu, struct x86_stack *st,
 int x86_stack_pop(struct x86_cpu *cpu, struct x86_stack *st, unsigned n,
                   unsigned bytes, uint64_t *v);
 
+/** x86_stack_peek() - read one value of @bytes at @off above the top. RETF and
+ * IRET read a selector's two bytes alone and before the instruction pointer
+ * (observed on Intel): it decides which fault comes and what CR2 says. */
+int x86_stack_peek(struct x86_cpu *cpu, const struct x86_stack *st,
+                   unsigned off, unsigned bytes, uint64_t *v);
+
+/** x86_stack_drop() - move @st->sp over @bytes */
+void x86_stack_drop(struct x86_stack *st, unsigned bytes);
+
 /** x86_stack_sp() - what rSP becomes when @st's pointer is put into it */
 uint64_t x86_stack_sp(const struct x86_cpu *cpu, const struct x86_stack *st);
 
@@ -59,14 +68,19 @@ uint64_t x86_stack_sp(const struct x86_cpu *cpu, const struct x86_stack *st);
 void x86_cs_set(struct x86_cpu *cpu, uint16_t sel, const struct x86_desc *d,
                 uint8_t cpl);
 
+/** x86_ip_cut() - what rIP becomes: 32 bits in a segment that isn't 64-bit,
+ * whatever the operand size (observed on Intel) */
+uint64_t x86_ip_cut(const struct x86_cpu *cpu, const struct x86_desc *d,
+                    uint64_t off);
+
 /** x86_ip_check() - whether @off is a target in code segment @d
  * @error: of the #GP raised if not. Return: 0 or X86_FAULT. */
 int x86_ip_check(struct x86_cpu *cpu, const struct x86_desc *d, uint64_t off,
                  uint32_t error);
 
-/** x86_ret_code() - check the CS that RETF or IRET goes back to; *d filled */
-int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, uint64_t off,
-                 struct x86_desc *d);
+/** x86_ret_code() - check the CS that RETF or IRET goes back to; *d filled.
+ * The target's offset is checked last, after SS (observed on Intel). */
+int x86_ret_code(struct x86_cpu *cpu, uint16_t sel, struct x86_desc *d);
 /** x86_ret_stack() - pop and check rSP and SS; *st becomes the new stack
  * @cs: the code segment gone back to; @cpl: its privilege */
 int x86_ret_stack(struct x86_cpu *cpu, struct x86_stack *st, unsigned bytes,

@@ -161,6 +161,8 @@ int vec_mem_in(struct x86_cpu *cpu, const struct x86_insn *insn,
         memcpy(&f->hi[vf->slot[k] & VS_INDEX], both + 16, 16);
         return 0;
     }
+    if (m->len == 10)
+        return vec_read10(cpu, insn, m->lin, m->place);
     return vec_read(cpu, insn, m->lin, m->place, m->len);
 }
 
@@ -266,10 +268,10 @@ static int vec_xmm_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
             fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
         return vec_stub_fault(cpu, signo);
     }
+    if (mx) /* even if VCVTPS2PH's store faults (observed on Intel) */
+        fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
     if (m.write && vec_write(cpu, insn, m.lin, m.place, m.len))
         return X86_FAULT;
-    if (mx)
-        fx_put32(cpu->xsave.b + FX_MXCSR, f.mxcsr);
     opnds_out(cpu, insn, vf, &f);
     return 0;
 }

@@ -189,9 +189,21 @@ int vec_lin(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
             size_t len, bool write, gva_t *lin);
 
 /** vec_align_check() - #AC where the access layer can't know of it: operands of
- * more than eight bytes that are checked all the same
- * Return: 0 or X86_FAULT. */
-int vec_align_check(struct x86_cpu *cpu, gva_t lin, unsigned align);
+ * more than eight bytes that are checked all the same; before it, #GP or #SS
+ * when @lin isn't canonical. Return: 0 or X86_FAULT. */
+int vec_align_check(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                    unsigned align);
+
+/** vec_range_check() - whether all of [lin, lin + len) is canonical */
+int vec_range_check(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                    size_t len);
+
+/** vec_read10(), vec_write10() - an 80-bit number, as the CPU does in two
+ * accesses (observed on Intel). Return: 0 or X86_FAULT. */
+int vec_read10(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+               void *buf);
+int vec_write10(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                const void *buf);
 
 /** vec_read(), vec_write(), vec_probe_*() - linear memory, with breakpoints
  * noted. @insn: for the stack segment's sake. Return: 0 or X86_FAULT. */
@@ -203,6 +215,13 @@ int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
                 size_t len);
 int vec_probe_r(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
                 size_t len);
+
+static inline int vec_probe(struct x86_cpu *cpu, const struct x86_insn *insn,
+                            gva_t lin, size_t len, bool write)
+{
+    return write ? vec_probe_w(cpu, insn, lin, len)
+                 : vec_probe_r(cpu, insn, lin, len);
+}
 
 /* --- vec_x87.c --- */
 

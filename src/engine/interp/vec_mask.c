@@ -23,6 +23,20 @@ enum masked_act {
     MASKED_WRITE
 };
 
+/* In 64-bit mode the address of the whole is cut to the address size, not that
+ * of each element (observed on Intel). */
+static int masked_lin(struct x86_cpu *cpu, const struct x86_insn *insn,
+                      const struct masked *m, size_t off, size_t len,
+                      bool write, gva_t *lin)
+{
+    if (x86_mode(cpu) != X86_MODE_64)
+        return vec_lin(cpu, insn, m->ea + off, len, write, lin);
+    if (vec_lin(cpu, insn, m->ea, len, write, lin))
+        return X86_FAULT;
+    lin->v += off;
+    return 0;
+}
+
 static int masked_run(struct x86_cpu *cpu, const struct x86_insn *insn,
                       const struct masked *m, enum masked_act act)
 {
@@ -38,7 +52,7 @@ static int masked_run(struct x86_cpu *cpu, const struct x86_insn *insn,
             continue;
         }
         size_t off = (size_t)first * m->size, len = (i - first) * m->size;
-        if (vec_lin(cpu, insn, m->ea + off, len, act != MASKED_READ, &lin))
+        if (masked_lin(cpu, insn, m, off, len, act != MASKED_READ, &lin))
             return X86_FAULT;
         if (act == MASKED_READ)
             err = vec_read(cpu, insn, lin, m->data + off, len) != 0;
@@ -52,24 +66,64 @@ static int masked_run(struct x86_cpu *cpu, const struct x86_insn *insn,
     return 0;
 }
 
-/* MASKMOVQ and MASKMOVDQU check the whole operand, whatever the mask (observed
- * on Intel; SDM vol. 2 leaves it open), then store the selected bytes. */
+/* MASKMOVQ and MASKMOVDQU check the whole operand, whatever the mask, its upper
+ * half first (observed on Intel; SDM vol. 2 leaves it open), then store the
+ * selected bytes. */
 static int masked_store_whole(struct x86_cpu *cpu, const struct x86_insn *insn,
                               const struct masked *m)
 {
-    gva_t lin;
-
-    if (vec_lin(cpu, insn, m->ea, m->n, true, &lin) ||
-        vec_align_check(cpu, lin, 8) || vec_probe_w(cpu, insn, lin, m->n))
-        return X86_FAULT;
-    return masked_run(cpu, insn, m, MASKED_WRITE);
+    for (unsigned at = m->n; at; at -= 8) {
+        gva_t lin;
+        if (vec_lin(cpu, insn, m->ea + at - 8, 8, true, &lin) ||
+            vec_align_check(cpu, insn, lin, 8) ||
+            vec_probe_w(cpu, insn, lin, 8))
+            return X86_FAULT;
+    }
+    for (unsigned at = 0; at < m->n; at += 8) {
+        const struct masked half = {.ea = m->ea + at,
+                                    .n = 8,
+                                    .size = 1,
+                                    .sel = m->sel >> at & 0xff,
+                                    .data = m->data + at};
+        if (masked_run(cpu, insn, &half, MASKED_WRITE))
+            return X86_FAULT;
+    }
+    return 0;
 }
 
-/* VMASKMOV checks the selected elements alone. */
+/* VMASKMOV checks the selected elements alone: that the range from the first to
+ * the last is canonical; in a store then its first byte and its last (observed
+ * on Intel: CR2). */
+static int masked_check(struct x86_cpu *cpu, const struct x86_insn *insn,
+                        const struct masked *m, bool write)
+{
+    unsigned first = (unsigned)__builtin_ctz(m->sel);
+    unsigned end = 32 - (unsigned)__builtin_clz(m->sel);
+    size_t len = (size_t)(end - first) * m->size;
+    gva_t lin;
+
+    if (x86_mode(cpu) != X86_MODE_64)
+        return 0;
+    if (vec_lin(cpu, insn, m->ea, len, write, &lin))
+        return X86_FAULT;
+    lin.v += (uint64_t)first * m->size;
+    if (vec_range_check(cpu, insn, lin, len))
+        return X86_FAULT;
+    if (!write)
+        return 0;
+    return vec_probe_w(cpu, insn, lin, 1) ||
+                   vec_probe_w(cpu, insn, gva(lin.v + len - 1), 1)
+               ? X86_FAULT
+               : 0;
+}
+
 static int masked_store(struct x86_cpu *cpu, const struct x86_insn *insn,
                         const struct masked *m)
 {
-    if (masked_run(cpu, insn, m, MASKED_PROBE_W))
+    if (!m->sel)
+        return 0;
+    if (masked_check(cpu, insn, m, true) ||
+        masked_run(cpu, insn, m, MASKED_PROBE_W))
         return X86_FAULT;
     return masked_run(cpu, insn, m, MASKED_WRITE);
 }
@@ -142,7 +196,8 @@ int vec_vmaskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
         ymm_get(cpu, insn->opnd[2].reg, data);
         return masked_store(cpu, insn, &m);
     }
-    if (masked_run(cpu, insn, &m, MASKED_READ))
+    if (m.sel && (masked_check(cpu, insn, &m, false) ||
+                  masked_run(cpu, insn, &m, MASKED_READ)))
         return X86_FAULT;
     ymm_put(cpu, insn->opnd[0].reg, data);
     return 0;

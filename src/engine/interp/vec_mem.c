@@ -6,6 +6,7 @@
 #include "engine/interp/vec_int.h"
 
 #include "cpu/x86/exceptions.h"
+#include "cpu/x86/paging.h"
 #include "cpu/x86/segmentation.h"
 
 static uint64_t cut(const struct x86_insn *insn, uint64_t ea)
@@ -48,8 +49,11 @@ static unsigned lin_flags(const struct x86_insn *insn)
            (free ? X86_LIN_NOALIGN : 0);
 }
 
-int vec_align_check(struct x86_cpu *cpu, gva_t lin, unsigned align)
+int vec_align_check(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                    unsigned align)
 {
+    if (x86_lin_check(cpu, lin, 1, lin_flags(insn)))
+        return X86_FAULT;
     if ((cpu->rflags & X86_FL_AC) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3 &&
         (lin.v & (align - 1)))
         return x86_raise_err(cpu, X86_VEC_AC, 0);
@@ -76,6 +80,33 @@ int vec_write(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
     if (UNLIKELY(x86_db_armed(cpu)))
         x86_check_data_bp(cpu, lin.v, len, true);
     return 0;
+}
+
+/* Two accesses: the significand, then sign and exponent. */
+int vec_read10(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+               void *buf)
+{
+    return vec_read(cpu, insn, lin, buf, 8) ||
+                   vec_read(cpu, insn, gva(lin.v + 8), (uint8_t *)buf + 8, 2)
+               ? X86_FAULT
+               : 0;
+}
+
+int vec_write10(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                const void *buf)
+{
+    const uint8_t *p = buf;
+
+    return vec_write(cpu, insn, lin, p, 8) ||
+                   vec_write(cpu, insn, gva(lin.v + 8), p + 8, 2)
+               ? X86_FAULT
+               : 0;
+}
+
+int vec_range_check(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,
+                    size_t len)
+{
+    return x86_lin_check(cpu, lin, len, lin_flags(insn));
 }
 
 int vec_probe_w(struct x86_cpu *cpu, const struct x86_insn *insn, gva_t lin,

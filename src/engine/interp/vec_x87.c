@@ -152,15 +152,12 @@ int vec_x87_exec(struct x86_cpu *cpu, const struct x86_insn *insn,
             vec_mem_in(cpu, insn, vf, k, &x.f, &m))
             return X86_FAULT;
     }
-    if (m.len == 10 && !m.write && vec_align_check(cpu, m.lin, 8))
-        return X86_FAULT;
     int signo = x87_run(cpu, insn, vf, &x, m.ea);
     if (UNLIKELY(signo))
         return x87_fault(cpu, signo);
     if (m.write && x87_stored(vf, x.fx)) {
-        if (m.len == 10 && vec_align_check(cpu, m.lin, 8))
-            return X86_FAULT;
-        if (vec_write(cpu, insn, m.lin, m.place, m.len))
+        if (m.len == 10 ? vec_write10(cpu, insn, m.lin, m.place)
+                        : vec_write(cpu, insn, m.lin, m.place, m.len))
             return X86_FAULT;
     }
     x87_copy(cpu->xsave.b, x.fx);
@@ -219,6 +216,22 @@ static void env_from_real(const uint8_t *b, unsigned opsize, uint8_t *fx)
     fx_put16(fx + FX_FOP, fop);
 }
 
+/* The first word is tried, then the last byte (observed on Intel: CR2). */
+static int env_check(struct x86_cpu *cpu, const struct x86_insn *insn)
+{
+    const struct x86_opnd *o = &insn->opnd[0];
+    unsigned word = insn->opsize == 2 ? 2 : 4;
+    bool write = o->access & X86_ACC_W;
+    gva_t lin;
+
+    if (vec_lin(cpu, insn, vec_ea(cpu, insn), o->size, write, &lin) ||
+        vec_align_check(cpu, insn, lin, word) ||
+        vec_probe(cpu, insn, lin, word, write) ||
+        vec_probe(cpu, insn, gva(lin.v + o->size - 1), 1, write))
+        return X86_FAULT;
+    return 0;
+}
+
 int vec_x87_env(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
     const struct vec_form *vf = &vec_forms[insn->form];
@@ -231,8 +244,7 @@ int vec_x87_env(struct x86_cpu *cpu, const struct x86_insn *insn)
     sized.opsize = insn->opsize == 2 ? 2 : 8;
     if (!(vf->flags & VF_NOWAIT) && vec_x87_pending(cpu))
         return X86_FAULT;
-    if (vec_mem_in(cpu, insn, vf, 0, &x.f, &m) ||
-        vec_align_check(cpu, m.lin, sized.opsize == 2 ? 2 : 4))
+    if (env_check(cpu, insn) || vec_mem_in(cpu, insn, vf, 0, &x.f, &m))
         return X86_FAULT;
     int signo = x87_run(cpu, &sized, vf, &x, m.ea);
     if (UNLIKELY(signo))

@@ -97,19 +97,40 @@ static void mxcsr_to_mem(const uint8_t *b, uint8_t *out)
     fx_put32(out + 4, MXCSR_VALID);
 }
 
-/* The operand's linear address, aligned to @align. The whole area of @len bytes
- * must be reachable, whatever is used of it (observed on Intel). */
+/* One byte of the operand, its address cut to the address size. */
+static int try_byte(struct x86_cpu *cpu, const struct x86_insn *insn,
+                    size_t off, bool write)
+{
+    gva_t lin;
+
+    if (vec_lin(cpu, insn, vec_ea(cpu, insn) + off, 1, write, &lin))
+        return X86_FAULT;
+    return vec_probe(cpu, insn, lin, 1, write);
+}
+
+/* The operand's linear address, aligned to @align: @len bytes. Its last byte is
+ * tried, then the one at @first (SIZE_MAX: none), as observed on Intel; nothing
+ * lies farther than one page boundary. */
 static int area(struct x86_cpu *cpu, const struct x86_insn *insn, size_t len,
-                unsigned align, bool write, gva_t *lin)
+                unsigned align, bool write, size_t first, gva_t *lin)
 {
     if (vec_lin(cpu, insn, vec_ea(cpu, insn), len, write, lin))
         return X86_FAULT;
-    if (vec_align_check(cpu, *lin, 4))
+    if (vec_align_check(cpu, insn, *lin, 4))
         return X86_FAULT;
     if (lin->v & (align - 1))
         return x86_raise_err(cpu, X86_VEC_GP, 0);
-    return write ? vec_probe_w(cpu, insn, *lin, len)
-                 : vec_probe_r(cpu, insn, *lin, len);
+    if (insn->op == X86_OP_XRSTOR && try_byte(cpu, insn, XS_HDR + 8, false))
+        return X86_FAULT;
+    if (try_byte(cpu, insn, len - 1, write))
+        return X86_FAULT;
+    return first == SIZE_MAX ? 0 : try_byte(cpu, insn, first, write);
+}
+
+/* The first byte of the legacy region that XSAVE and XRSTOR touch. */
+static size_t first_of(uint64_t rfbm)
+{
+    return rfbm & X86_XCR0_X87 ? 0 : rfbm ? FX_MXCSR : SIZE_MAX;
 }
 
 int vec_fxsave(struct x86_cpu *cpu, const struct x86_insn *insn)
@@ -118,7 +139,7 @@ int vec_fxsave(struct x86_cpu *cpu, const struct x86_insn *insn)
     size_t len = FX_XMM + 16 * (size_t)nregs(cpu);
     gva_t lin;
 
-    if (area(cpu, insn, FX_BYTES, 16, true, &lin))
+    if (area(cpu, insn, FX_BYTES, 16, true, 0, &lin))
         return X86_FAULT;
     memcpy(out, cpu->xsave.b, sizeof(out));
     x87_to_mem(insn, cpu->xsave.b, out);
@@ -132,7 +153,7 @@ int vec_fxrstor(struct x86_cpu *cpu, const struct x86_insn *insn)
     size_t len = FX_XMM + 16 * (size_t)nregs(cpu);
     gva_t lin;
 
-    if (area(cpu, insn, FX_BYTES, 16, false, &lin) ||
+    if (area(cpu, insn, FX_BYTES, 16, false, 0, &lin) ||
         vec_read(cpu, insn, lin, in, len))
         return X86_FAULT;
     if (fx_get32(in + FX_MXCSR) & ~MXCSR_VALID)
@@ -211,7 +232,7 @@ int vec_xsave(struct x86_cpu *cpu, const struct x86_insn *insn)
     uint8_t img[FX_X87_BYTES];
     gva_t lin;
 
-    if (area(cpu, insn, area_len(rfbm), 64, true, &lin))
+    if (area(cpu, insn, area_len(rfbm), 64, true, first_of(rfbm), &lin))
         return X86_FAULT;
     if (compact) {
         if ((rfbm & X86_XCR0_SSE) &&
@@ -318,7 +339,7 @@ int vec_xrstor(struct x86_cpu *cpu, const struct x86_insn *insn)
     gva_t lin;
 
     x.rfbm = requested(cpu);
-    if (area(cpu, insn, area_len(x.rfbm), 64, false, &lin) ||
+    if (area(cpu, insn, area_len(x.rfbm), 64, false, first_of(x.rfbm), &lin) ||
         vec_read(cpu, insn, gva(lin.v + XS_HDR), hdr, sizeof(hdr)))
         return X86_FAULT;
     if (!header_ok(cpu, hdr))

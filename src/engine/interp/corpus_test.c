@@ -36,8 +36,7 @@ struct run {
 
 static bool run_open(struct run *r, uint64_t seed, const char **why)
 {
-    *r = (struct run){.pattern = malloc(CORPUS_BYTES),
-                      .reports = REPORTS_MAX};
+    *r = (struct run){.pattern = malloc(CORPUS_BYTES), .reports = REPORTS_MAX};
     corpus_pattern(r->pattern);
     r->native = corpus_native_open(r->pattern, why);
     if (!r->native)
@@ -306,8 +305,8 @@ static int soak(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static const struct test_case cases[] = {
-        CASE(same_as_the_cpu_fixed_seed), CASE(same_as_the_cpu_random_seed)};
+    static const struct test_case cases[] = {CASE(same_as_the_cpu_fixed_seed),
+                                             CASE(same_as_the_cpu_random_seed)};
 
     if (argc > 1 && !strncmp(argv[1], "--", 2))
         return soak(argc, argv);

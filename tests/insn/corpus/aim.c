@@ -68,8 +68,8 @@ enum {
 static uint64_t pick_lin(struct rnd *r, unsigned size)
 {
     static const uint16_t edges[] = {
-        EDGE_RW_RW, EDGE_RW_RW, EDGE_ABSENT_RW, EDGE_RW_ABSENT, EDGE_ABSENT_RO,
-        EDGE_RO_RW, EDGE_RO_RW, EDGE_RW_END};
+        EDGE_RW_RW,     EDGE_RW_RW, EDGE_ABSENT_RW, EDGE_RW_ABSENT,
+        EDGE_ABSENT_RO, EDGE_RO_RW, EDGE_RO_RW,     EDGE_RW_END};
     unsigned pct = rnd_n(r, 100), off;
     unsigned pow2 = 64;
 
@@ -124,8 +124,7 @@ static void aim_mem(struct aim *a, uint64_t lin)
     const struct x86_insn *i = a->i;
     struct corpus_case *c = a->c;
     uint64_t ea = lin - seg_base(a);
-    uint64_t idx =
-        i->index == X86_REG_NONE ? 0 : c->gpr[i->index] << i->scale;
+    uint64_t idx = i->index == X86_REG_NONE ? 0 : c->gpr[i->index] << i->scale;
 
     if (i->base == X86_REG_RIP) {
         patch_disp(a, ea - (c->rip + i->len));
@@ -140,6 +139,7 @@ static void aim_mem(struct aim *a, uint64_t lin)
         set_base(a, i->base, ea - (uint64_t)i->disp - idx);
     }
     a->lin = lin;
+    a->job->lin = lin;
 }
 
 /* Bytes that suit @size at @lin. */
@@ -175,8 +175,9 @@ static uint64_t pick_target(struct rnd *r)
 /* Not Linux's 0x78, whose limit is the CPU's number. */
 static uint64_t pick_sel(struct rnd *r)
 {
-    static const uint16_t sels[] = {0, 1, 2, 3, 0x2b, 0x33, 0x23, 0x2b, 0x28,
-                                    0x10, 0x13, 0x1b, 0x43, 0x4b, 0x08, 0x3b};
+    static const uint16_t sels[] = {0,    1,    2,    3,    0x2b, 0x33,
+                                    0x23, 0x2b, 0x28, 0x10, 0x13, 0x1b,
+                                    0x43, 0x4b, 0x08, 0x3b};
 
     if (rnd_pct(r, 85))
         return sels[rnd_n(r, ARRAY_LEN(sels))];
@@ -235,6 +236,10 @@ static void aim_stack(struct aim *a)
                 v = 0x33;
             if (k == 4 && rnd_pct(a->r, 70))
                 v = 0x2b;
+            /* Linux takes an #AC without AC in the image for a split lock
+             * and runs the instruction again, for ever */
+            if (k == 2 && (sp & 15))
+                v &= ~X86_FL_AC;
             corpus_poke(a->m, c, sp + (uint64_t)k * n, &v, n);
         }
         break;
@@ -249,8 +254,17 @@ static void aim_stack(struct aim *a)
 
 /* ---- forms with needs of their own ---- */
 
+static uint64_t host_xcr0(void)
+{
+    uint32_t lo, hi;
+
+    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
 static void aim_save_area(struct aim *a)
 {
+    uint64_t host_only = host_xcr0() & ~UINT64_C(7);
     uint8_t area[CORPUS_XS_BYTES];
     struct corpus_case *c = a->c;
 
@@ -269,6 +283,9 @@ static void aim_save_area(struct aim *a)
     area[0] = (uint8_t)(rnd_u64(a->r) & (rnd_pct(a->r, 90) ? 7 : 15));
     if (rnd_pct(a->r, 8)) /* compacted, or bits that must be 0 */
         area[rnd_n(a->r, 64)] |= (uint8_t)(1U << rnd_n(a->r, 8));
+    /* components that the host has and the guest hasn't */
+    for (unsigned k = 0; k < 16; k++)
+        area[k] &= (uint8_t) ~(host_only >> 8 * (k % 8));
     corpus_poke(a->m, c, a->lin + 512, area, 64);
     c->gpr[X86_RAX] = rnd_u64(a->r) & 7;
     if (rnd_pct(a->r, 50))
@@ -290,10 +307,9 @@ static void aim_gather(struct aim *a)
     for (unsigned k = 0; k < (wide ? 4U : 8U); k++) {
         int64_t v = (int64_t)rnd_n(a->r, 2 * reach) - (int64_t)reach;
         unsigned n = wide ? 8 : 4, at = k * n;
-        uint8_t *to = at < 16
-                          ? a->c->xs + FX_XMM + 16 * (size_t)i->index + at
-                          : a->c->xs + X86_XSAVE_AVX_OFFSET +
-                                16 * (size_t)i->index + at - 16;
+        uint8_t *to = at < 16 ? a->c->xs + FX_XMM + 16 * (size_t)i->index + at
+                              : a->c->xs + X86_XSAVE_AVX_OFFSET +
+                                    16 * (size_t)i->index + at - 16;
         if (rnd_pct(a->r, 2))
             v = (int64_t)rnd_u64(a->r);
         memcpy(to, &v, n);
@@ -395,8 +411,7 @@ static void aim_control(struct aim *a)
         break;
     case X86_OP_FBLD:
         for (unsigned k = 0; k < 9; k++) {
-            uint8_t bcd =
-                (uint8_t)(rnd_n(a->r, 10) << 4 | rnd_n(a->r, 10));
+            uint8_t bcd = (uint8_t)(rnd_n(a->r, 10) << 4 | rnd_n(a->r, 10));
             corpus_poke(a->m, a->c, a->lin + k, &bcd, 1);
         }
         break;
@@ -472,8 +487,8 @@ static void aim_special(struct aim *a)
     case X86_OP_BEXTR:
         if (a->i->opnd[2].kind == X86_OPND_GPR && rnd_pct(a->r, 70) &&
             a->i->opnd[2].reg != a->i->base)
-            a->c->gpr[a->i->opnd[2].reg] = rnd_n(a->r, 70) |
-                                           (uint64_t)rnd_n(a->r, 70) << 8;
+            a->c->gpr[a->i->opnd[2].reg] =
+                rnd_n(a->r, 70) | (uint64_t)rnd_n(a->r, 70) << 8;
         break;
     case X86_OP_WRFSBASE:
     case X86_OP_WRGSBASE:
@@ -524,8 +539,7 @@ void corpus_aim(struct corpus_maker *m, struct rnd *r, struct corpus_case *c,
             break;
         case X86_OPND_XLAT:
             set_base(&a, X86_RBX,
-                     pick_lin(r, 1) - seg_base(&a) -
-                         (c->gpr[X86_RAX] & 0xff));
+                     pick_lin(r, 1) - seg_base(&a) - (c->gpr[X86_RAX] & 0xff));
             break;
         case X86_OPND_VSIB:
             aim_gather(&a);

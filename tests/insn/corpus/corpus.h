@@ -14,12 +14,12 @@
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/insn.h"
 
-#define CORPUS_CODE       UINT64_C(0x10000000)
-#define CORPUS_CODE_BYTES 8192U
-#define CORPUS_DATA       UINT64_C(0x20000000)
-#define CORPUS_PAGES      8U
-#define CORPUS_BYTES      (CORPUS_PAGES * 4096U)
-#define CORPUS_WORDS      (CORPUS_BYTES / 8)
+#define CORPUS_CODE        UINT64_C(0x10000000)
+#define CORPUS_CODE_BYTES  8192U
+#define CORPUS_DATA        UINT64_C(0x20000000)
+#define CORPUS_PAGES       8U
+#define CORPUS_BYTES       (CORPUS_PAGES * 4096U)
+#define CORPUS_WORDS       (CORPUS_BYTES / 8)
 
 #define CORPUS_INSN_ROOM   32
 #define CORPUS_PATCHES_MAX 160
@@ -61,12 +61,12 @@ struct corpus_case {
 };
 
 enum corpus_end {
-    CORPUS_DONE,      /* completed */
-    CORPUS_FAULT,     /* vector, error, cr2; rip at the instruction */
-    CORPUS_DONE_TRAP, /* completed, #DB after it (TF) */
+    CORPUS_DONE,       /* completed */
+    CORPUS_FAULT,      /* vector, error, cr2; rip at the instruction */
+    CORPUS_DONE_TRAP,  /* completed, #DB after it (TF) */
     CORPUS_DONE_FETCH, /* completed, then no fetch at the new rip */
-    CORPUS_LOST,      /* does not end, or ends the process */
-    CORPUS_ODD        /* cannot be compared: runs into itself */
+    CORPUS_LOST,       /* does not end, or ends the process */
+    CORPUS_ODD         /* cannot be compared: runs into itself */
 };
 
 /* What a case ends with. */
@@ -110,8 +110,8 @@ void corpus_native_start(struct corpus_native *n, unsigned half,
  * A case that kills the child is CORPUS_LOST; a new child does the rest. */
 void corpus_native_wait(struct corpus_native *n);
 
-const struct corpus_result *
-corpus_native_result(const struct corpus_native *n, unsigned half, unsigned i);
+const struct corpus_result *corpus_native_result(const struct corpus_native *n,
+                                                 unsigned half, unsigned i);
 
 /* ---- guest.c ---- */
 
@@ -136,6 +136,7 @@ struct corpus_job {
     unsigned form; /* enum x86_form; X86_FORM_INVALID: bytes that are none */
     bool ud;       /* the decoder says #UD, or too long */
     struct x86_insn insn;
+    uint64_t lin; /* where a memory operand was aimed at; 0: none */
     struct corpus_result interp;
 };
 

@@ -73,10 +73,14 @@ static const char *differ_xstate(const uint8_t *a, const uint8_t *b)
     static const struct {
         const char *name;
         uint16_t at, len;
-    } items[] = {{"MXCSR", FX_MXCSR, 4}, {"FCW", FX_FCW, 2},
-                 {"FSW", FX_FSW, 2},     {"x87 tags", FX_FTW, 1},
-                 {"FOP", FX_FOP, 2},     {"FIP", FX_FIP, 8},
-                 {"FDP", FX_FDP, 8},     {"XMM", FX_XMM, 256},
+    } items[] = {{"MXCSR", FX_MXCSR, 4},
+                 {"FCW", FX_FCW, 2},
+                 {"FSW", FX_FSW, 2},
+                 {"x87 tags", FX_FTW, 1},
+                 {"FOP", FX_FOP, 2},
+                 {"FIP", FX_FIP, 8},
+                 {"FDP", FX_FDP, 8},
+                 {"XMM", FX_XMM, 256},
                  {"YMM upper half", X86_XSAVE_AVX_OFFSET, 256}};
 
     for (unsigned i = 0; i < 8; i++)
@@ -99,6 +103,18 @@ static bool differ_selectors(const struct corpus_result *a,
     return false;
 }
 
+/* Out of compatibility mode the trap brings no upper half of rSP. */
+static bool differ_gprs(const struct corpus_result *a,
+                        const struct corpus_result *b)
+{
+    uint64_t sp = a->gpr[X86_RSP] ^ b->gpr[X86_RSP];
+
+    if (b->sel[X86_SEG_CS] == 0x23)
+        sp = (uint32_t)sp;
+    return sp || memcmp(a->gpr, b->gpr, X86_RSP * 8) ||
+           memcmp(a->gpr + X86_RBP, b->gpr + X86_RBP, 11 * 8);
+}
+
 const char *corpus_differ(const struct corpus_job *job,
                           const struct corpus_case *c,
                           const struct corpus_result *native)
@@ -111,7 +127,7 @@ const char *corpus_differ(const struct corpus_job *job,
         return what;
     if (a->rip != b->rip)
         return "RIP";
-    if (memcmp(a->gpr, b->gpr, sizeof a->gpr))
+    if (differ_gprs(a, b))
         return "general register";
     if ((a->rflags ^ b->rflags) & flags_mask(job->form))
         return "RFLAGS";
@@ -124,9 +140,9 @@ const char *corpus_differ(const struct corpus_job *job,
         return what;
     if (a->ndiffs != b->ndiffs ||
         memcmp(a->diff, b->diff,
-               sizeof a->diff[0] *
-                   (a->ndiffs < CORPUS_DIFFS_MAX ? a->ndiffs
-                                                 : CORPUS_DIFFS_MAX)))
+               sizeof a->diff[0] * (a->ndiffs < CORPUS_DIFFS_MAX
+                                        ? a->ndiffs
+                                        : CORPUS_DIFFS_MAX)))
         return "memory";
     return NULL;
 }
@@ -190,12 +206,12 @@ static void print_words(const char *who, const struct corpus_result *r)
 
 static void print_end(const char *who, const struct corpus_result *r)
 {
-    static const char *const ends[] = {
-        "completed", "faulted", "trapped", "could not fetch the next",
-        "lost",      "odd"};
+    static const char *const ends[] = {"completed", "faulted",
+                                       "trapped",   "could not fetch the next",
+                                       "lost",      "odd"};
 
-    printf("    %s %s: vector %u error %x cr2 %" PRIx64 "\n", who,
-           ends[r->end], r->vector, r->error, r->cr2);
+    printf("    %s %s: vector %u error %x cr2 %" PRIx64 "\n", who, ends[r->end],
+           r->vector, r->error, r->cr2);
 }
 
 void corpus_report(const char *what, const struct corpus_job *job,
@@ -211,6 +227,8 @@ void corpus_report(const char *what, const struct corpus_job *job,
         printf("%02x", c->code[i]);
     printf(") %s; again with: --seed %" PRIu64 " --case %" PRIu64 "\n",
            x86_form_info(job->form)->name, seed, job->index);
+    if (job->lin)
+        printf("    operand at %" PRIx64 "\n", job->lin);
     print_end("interpreter", &job->interp);
     print_end("CPU", native);
     print_gprs(c, &job->interp, native);

@@ -89,7 +89,7 @@ static void make_descriptors(struct corpus_guest *g)
     poke64(g, 0x8048, 0xffffffff);
     poke64(g, 0x8078, 0x0040f50000000000); /* CPU number in the limit */
     poke64(g, 0xa004, SYS_LIN + 0xc000);   /* RSP0 */
-    poke(g, 0xa066, "\x68", 2);             /* no I/O bitmap */
+    poke(g, 0xa066, "\x68", 2);            /* no I/O bitmap */
     for (unsigned v = 0; v < 256; v++) {
         uint64_t dpl3 = v == 3 || v == 4 || v == 0x80 ? 0x60 : 0;
         uint64_t to = SYS_LIN + 0xd000;
@@ -171,8 +171,7 @@ static void pin_pages(struct corpus_guest *g)
 struct corpus_guest *corpus_guest_open(const uint64_t *pattern,
                                        const char **why)
 {
-    struct corpus_guest *g =
-        aligned_alloc(64, (sizeof *g + 63) & ~(size_t)63);
+    struct corpus_guest *g = aligned_alloc(64, (sizeof *g + 63) & ~(size_t)63);
     uint8_t fill[4096];
     struct err e;
 

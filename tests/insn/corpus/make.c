@@ -76,9 +76,8 @@ static uint64_t pick_rip(struct rnd *r)
 static void pick_state(struct rnd *r, struct corpus_case *c)
 {
     for (unsigned i = 0; i < 16; i++)
-        c->gpr[i] = rnd_pct(r, 12)
-                        ? CORPUS_DATA + rnd_n(r, CORPUS_BYTES)
-                        : rnd_int(r);
+        c->gpr[i] =
+            rnd_pct(r, 12) ? CORPUS_DATA + rnd_n(r, CORPUS_BYTES) : rnd_int(r);
     c->rflags = rnd_flags(r);
     c->rip = pick_rip(r);
     c->fs_base = rnd_pct(r, 70) ? rnd_n(r, 1 << 20) : rnd_u64(r) >> 17;
@@ -130,6 +129,7 @@ bool corpus_make(struct corpus_maker *m, uint64_t index, struct corpus_case *c,
 
     rnd_u64(&r);
     job->index = index;
+    job->lin = 0;
     if (!pick_bytes(m, &r, index, c->code))
         return false;
     pick_state(&r, c);

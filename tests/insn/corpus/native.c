@@ -286,7 +286,8 @@ static bool stuck(struct child *ch)
     struct shared *sh = ch->sh;
     uint32_t cur = atomic_load(&sh->cur), done = atomic_load(&sh->done);
 
-    ch->ticks = cur == ch->tick_cur && done == ch->tick_done ? ch->ticks + 1 : 0;
+    ch->ticks =
+        cur == ch->tick_cur && done == ch->tick_done ? ch->ticks + 1 : 0;
     ch->tick_cur = cur;
     ch->tick_done = done;
     return ch->ticks >= 2 && atomic_load(&sh->todo) != done;
@@ -515,8 +516,8 @@ void corpus_native_wait(struct corpus_native *n)
     }
 }
 
-const struct corpus_result *
-corpus_native_result(const struct corpus_native *n, unsigned half, unsigned i)
+const struct corpus_result *corpus_native_result(const struct corpus_native *n,
+                                                 unsigned half, unsigned i)
 {
     return &n->sh->r[half][i];
 }

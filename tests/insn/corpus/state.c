@@ -20,14 +20,30 @@ void corpus_pattern(uint64_t w[CORPUS_WORDS])
 
 uint64_t rnd_int(struct rnd *r)
 {
-    static const uint64_t edge[] = {
-        0,          1,          2,          0x7f,
-        0x80,       0xff,       0x100,      0x7fff,
-        0x8000,     0xffff,     0x10000,    0x7fffffff,
-        0x80000000, 0xffffffff, BIT(32),    0x7fffffffffffffff,
-        BIT(63),    UINT64_MAX, UINT64_MAX - 1, 0xffffffff80000000,
-        0x5555555555555555, 0xaaaaaaaaaaaaaaaa, 0x8000800080008000,
-        0x7f7f7f7f80808080};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    2,
+                                    0x7f,
+                                    0x80,
+                                    0xff,
+                                    0x100,
+                                    0x7fff,
+                                    0x8000,
+                                    0xffff,
+                                    0x10000,
+                                    0x7fffffff,
+                                    0x80000000,
+                                    0xffffffff,
+                                    BIT(32),
+                                    0x7fffffffffffffff,
+                                    BIT(63),
+                                    UINT64_MAX,
+                                    UINT64_MAX - 1,
+                                    0xffffffff80000000,
+                                    0x5555555555555555,
+                                    0xaaaaaaaaaaaaaaaa,
+                                    0x8000800080008000,
+                                    0x7f7f7f7f80808080};
     uint64_t v = rnd_u64(r);
 
     switch (rnd_n(r, 8)) {
@@ -80,39 +96,38 @@ static uint32_t rnd_f32(struct rnd *r)
 
 static uint64_t rnd_f64(struct rnd *r)
 {
-    static const uint64_t edge[] = {
-        0,
-        0x8000000000000000,
-        1,
-        0x000fffffffffffff,
-        0x0010000000000000,
-        0x7fefffffffffffff,
-        0xffefffffffffffff,
-        0x7ff0000000000000,
-        0xfff0000000000000,
-        0x7ff8000000000000,
-        0xfff8000000000000,
-        0x7ff0000000000001,
-        0xfff7ffffffffffff,
-        0x3ff0000000000000,
-        0xbff0000000000000,
-        0x3fe0000000000000,
-        0x41e0000000000000,
-        0xc1e0000000000000,
-        0x41dfffffffc00000,
-        0x43e0000000000000,
-        0xc3e0000000000000,
-        0x43dfffffffffffff,
-        0x41dfffffffe00000,
-        0x3ca0000000000000,
-        0x3ff0000000000001,
-        0x3fefffffffffffff,
-        0x47efffffe0000000,
-        0x47f0000000000000,
-        0x36a0000000000000,
-        0x3810000000000000,
-        0x380fffffffffffff,
-        0x4340000000000000};
+    static const uint64_t edge[] = {0,
+                                    0x8000000000000000,
+                                    1,
+                                    0x000fffffffffffff,
+                                    0x0010000000000000,
+                                    0x7fefffffffffffff,
+                                    0xffefffffffffffff,
+                                    0x7ff0000000000000,
+                                    0xfff0000000000000,
+                                    0x7ff8000000000000,
+                                    0xfff8000000000000,
+                                    0x7ff0000000000001,
+                                    0xfff7ffffffffffff,
+                                    0x3ff0000000000000,
+                                    0xbff0000000000000,
+                                    0x3fe0000000000000,
+                                    0x41e0000000000000,
+                                    0xc1e0000000000000,
+                                    0x41dfffffffc00000,
+                                    0x43e0000000000000,
+                                    0xc3e0000000000000,
+                                    0x43dfffffffffffff,
+                                    0x41dfffffffe00000,
+                                    0x3ca0000000000000,
+                                    0x3ff0000000000001,
+                                    0x3fefffffffffffff,
+                                    0x47efffffe0000000,
+                                    0x47f0000000000000,
+                                    0x36a0000000000000,
+                                    0x3810000000000000,
+                                    0x380fffffffffffff,
+                                    0x4340000000000000};
     uint64_t v = rnd_u64(r);
     double d;
 
@@ -189,8 +204,8 @@ static void rnd_x87(struct rnd *r, uint8_t *b)
     fx_put16(b + FX_FSW, fsw);
     b[FX_FTW] = rnd_pct(r, 65) ? 0xff : (uint8_t)rnd_u64(r);
     fx_put16(b + FX_FOP, rnd_u64(r) & 0x7ff);
-    fx_put64(b + FX_FIP, rnd_u64(r) & (rnd_pct(r, 50) ? 0x7fffffffffff
-                                                      : 0xffff));
+    fx_put64(b + FX_FIP,
+             rnd_u64(r) & (rnd_pct(r, 50) ? 0x7fffffffffff : 0xffff));
     fx_put64(b + FX_FDP, rnd_u64(r) & 0x7fffffffffff);
     for (unsigned i = 0; i < 8; i++)
         rnd_f80(r, b + FX_ST + 16 * (size_t)i);

@@ -172,6 +172,12 @@ static void op_fill(struct op *o, const struct x86_insn *insn, bool mode64)
         o->ea = insn->index == X86_REG_NONE ? EA_BASE : EA_INDEX;
 }
 
+void block_op(struct interp *in, const struct x86_insn *insn, struct op *o)
+{
+    op_fill(o, insn, in->mode64);
+    op_select(in, insn, o);
+}
+
 static bool ends_block(const struct x86_insn *insn)
 {
     return (x86_form_info(insn->form)->attr &
@@ -211,8 +217,7 @@ static unsigned decode_some(struct interp *in, struct block *b, unsigned n,
             at += o->len;
             break;
         }
-        op_fill(o, &insns[k - 1], in->mode64);
-        op_select(in, &insns[k - 1], o);
+        block_op(in, &insns[k - 1], o);
         at += o->len;
         if (ends_block(&insns[k - 1]))
             break;

@@ -160,7 +160,9 @@ struct interp {
     struct block *one; /* block_get_one's place */
     uint64_t rng;      /* virtual clock's RDRAND */
     bool host_rdrand;
-    bool lin_stop; /* cpu->lin wrote the running block's page */
+    bool lin_stop;  /* cpu->lin wrote the running block's page */
+    uint64_t wraps; /* times that generations began anew */
+    void *outer;    /* the engine whose slow path this is, or NULL */
     struct interp_stats st;
 };
 
@@ -233,6 +235,8 @@ struct block *block_get(struct interp *in);
 /** block_get_one() - the same, if need be decoding one instruction only, into
  * a place that the next call uses again; only ops[0] is to be run */
 struct block *block_get_one(struct interp *in);
+/** block_op() - @o from @insn, which it keeps: for a caller that decodes */
+void block_op(struct interp *in, const struct x86_insn *insn, struct op *o);
 /** block_fresh() - whether the bytes are still those that were decoded */
 bool block_fresh(const struct block *b);
 
@@ -253,6 +257,17 @@ void interp_run(struct engine_vcpu *v, uint64_t max_insns,
                 struct exit_rec *exit);
 /** interp_step() - run one instruction, without delivering its exception */
 int interp_step(struct interp *in);
+/** interp_attend() - whatever stands before the next block: kicks, revocations,
+ * limits, interrupts. Return: true with *reason set: leave the run. */
+bool interp_attend(struct interp *in, enum exit_reason *reason);
+/** interp_must_step() - TF, RF, a shadow or a breakpoint: one at a time */
+bool interp_must_step(const struct interp *in);
+/** interp_attention() - whether interp_attend has something to look at */
+bool interp_attention(const struct interp *in);
+/** interp_blocks() - run blocks, one at least, until attention is asked for */
+void interp_blocks(struct interp *in);
+/** interp_faulted() - deliver cpu->exc */
+void interp_faulted(struct interp *in);
 /** interp_clock_sync() - virtual clock: guest time up to cpu->icount */
 void interp_clock_sync(struct interp *in);
 

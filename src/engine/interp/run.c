@@ -65,7 +65,7 @@ static bool clock_skip(struct interp *in)
 
 /* ---- one instruction ---- */
 
-static void faulted(struct interp *in)
+void interp_faulted(struct interp *in)
 {
     in->st.faults++;
     x86_deliver(in->cpu);
@@ -173,7 +173,7 @@ static bool exec_block(struct interp *in, const struct block *b)
         o++;
     } while (o != end);
     if (UNLIKELY(r < 0)) {
-        faulted(in);
+        interp_faulted(in);
         return false;
     }
     if (r)
@@ -185,34 +185,35 @@ static bool exec_block(struct interp *in, const struct block *b)
 
 /* ---- what interrupts the blocks ---- */
 
-static bool must_step(const struct interp *in)
+bool interp_must_step(const struct interp *in)
 {
     const struct x86_cpu *cpu = in->cpu;
 
     return (cpu->rflags & (X86_FL_TF | X86_FL_RF)) || cpu->shadow || in->slow;
 }
 
-static bool attention(const struct interp *in)
+bool interp_attention(const struct interp *in)
 {
     return kick_pending(&in->cpu->kick) ||
            atomic_load_explicit(&in->attn, memory_order_relaxed) || in->check ||
-           in->cpu->icount + BLOCK_OPS_MAX > in->stop_at || must_step(in);
+           in->cpu->icount + BLOCK_OPS_MAX > in->stop_at ||
+           interp_must_step(in);
 }
 
 /* At least one: a request may stand for long (a level while IF is clear). */
-static void run_blocks(struct interp *in)
+void interp_blocks(struct interp *in)
 {
     struct block *b = NULL;
 
     do {
         b = next_block(in, b);
         if (UNLIKELY(!b)) {
-            faulted(in);
+            interp_faulted(in);
             return;
         }
         if (UNLIKELY(!exec_block(in, b)) || b == in->one)
             b = NULL;
-    } while (!attention(in));
+    } while (!interp_attention(in));
 }
 
 /* Interrupts, INIT, HLT. Return: true with *reason: leave the run. */
@@ -251,7 +252,7 @@ static bool boundary(struct interp *in, enum exit_reason *reason)
 }
 
 /* Whatever stands before the next block. Return: true with *reason set. */
-static bool attend(struct interp *in, enum exit_reason *reason)
+bool interp_attend(struct interp *in, enum exit_reason *reason)
 {
     struct x86_cpu *cpu = in->cpu;
 
@@ -289,12 +290,12 @@ void interp_run(struct engine_vcpu *v, uint64_t max_insns,
     in->stop_at = 0;
     interp_enter(in);
     interp_mode_update(in);
-    while (!attend(in, &exit->reason)) {
-        if (must_step(in) || cpu->icount + BLOCK_OPS_MAX > in->stop_at) {
+    while (!interp_attend(in, &exit->reason)) {
+        if (interp_must_step(in) || cpu->icount + BLOCK_OPS_MAX > in->stop_at) {
             if (interp_step(in))
-                faulted(in);
+                interp_faulted(in);
         } else {
-            run_blocks(in);
+            interp_blocks(in);
         }
     }
     interp_clock_sync(in);

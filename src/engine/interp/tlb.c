@@ -26,6 +26,7 @@ static void tables_clear(struct interp *in)
 {
     memset(in->tables, 0, sizeof *in->tables * (size_t)TLB_KINDS * TLB_ENTRIES);
     in->gen_last = 0;
+    in->wraps++;
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         in->pcid[i].valid = false;
 }

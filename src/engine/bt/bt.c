@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The translator as an engine: code memory is made before the jail, mapped
+ * twice (to write, to execute; never both), a slice for each vCPU.
+ */
+#include "engine/bt/bt.h"
+
+#include "base/log.h"
+#include "cpu/x86/insn.h"
+#include "engine/bt/priv.h"
+#include "vm/clock.h"
+#include "vm/mem.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define SLICE_BYTES    (UINT64_C(64) << 20)
+
+#define AT(field, off) _Static_assert(offsetof(struct bt, field) == (off), "")
+AT(cpu, BT_CPU);
+AT(host_rsp, BT_HOST_RSP);
+AT(jt, BT_JT);
+AT(rip, BT_RIP);
+AT(site, BT_SITE);
+AT(reason, BT_REASON);
+AT(va, BT_VA);
+AT(req, BT_REQ);
+AT(fsbase, BT_FSBASE);
+AT(gsbase, BT_GSBASE);
+AT(tlbmask, BT_TLBMASK);
+AT(himask, BT_HIMASK);
+AT(ibmask, BT_IBMASK);
+AT(lflags, BT_LFLAGS);
+AT(lgpr, BT_LGPR);
+AT(slot, BT_SLOT(0));
+AT(gate, BT_GATE(0));
+AT(xsave, BT_XSAVE);
+AT(tlb[0].r, BT_TLB_R(0));
+AT(tlb[1].w, BT_TLB_W(1));
+AT(tlb[2].host, BT_TLB_HOST(2));
+AT(ib[0].key, BT_IB(0));
+AT(ib[2].tgt, BT_IB_TGT(2));
+_Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");
+_Static_assert(offsetof(struct x86_cpu, rflags) == 136, "");
+
+bool bt_host_ok(char *why, size_t n)
+{
+    unsigned a, b = 0, c = 0, d;
+    const char *lacks = NULL;
+
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_BMI2))
+        lacks = "BMI2";
+    else if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) ||
+             !(c & bit_AVX))
+        lacks = "AVX and XSAVE";
+    else if (!(getauxval(AT_HWCAP2) & 2))
+        lacks = "FSGSBASE, or the kernel does not allow it";
+    if (!lacks) {
+        snprintf(why, n, "translates x86-64 to x86-64");
+        return true;
+    }
+    snprintf(why, n, "the host CPU lacks %s", lacks);
+    return false;
+}
+
+static void probe(struct engine_probe *p)
+{
+    p->usable = bt_host_ok(p->why, sizeof p->why);
+}
+
+static int part_map(struct engine_part *part)
+{
+    size_t n = part->slice * part->ncpus;
+
+    part->fd = memfd_create("doppel-code", MFD_CLOEXEC);
+    if (part->fd < 0 || ftruncate(part->fd, (off_t)n))
+        return -errno;
+    part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, part->fd, 0);
+    part->rx = mmap(NULL, n, PROT_READ | PROT_EXEC, MAP_SHARED, part->fd, 0);
+    if (part->rw == MAP_FAILED || part->rx == MAP_FAILED)
+        return -errno;
+    close(part->fd);
+    part->fd = -1;
+    return 0;
+}
+
+static int init(const struct engine_host *host, struct engine_part **part,
+                struct err *e)
+{
+    struct engine_part *p;
+    char why[120];
+    int r;
+
+    if (!bt_host_ok(why, sizeof why))
+        return err_set(e, -ENOTSUP, "bt: %s: use --engine interp", why);
+    p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(e, -ENOMEM, "bt: out of memory");
+    p->ncpus = host->ncpus;
+    p->slice = SLICE_BYTES;
+    pthread_mutex_init(&p->lock, NULL);
+    r = part_map(p);
+    if (r) {
+        free(p);
+        return err_set(e, r,
+                       "bt: executable memory for translated code is refused "
+                       "(%s): use --engine interp",
+                       strerror(-r));
+    }
+    r = bt_signal_init();
+    if (r)
+        return err_set(e, r, "bt: signal handlers: %s", strerror(-r));
+    *part = p;
+    return 0;
+}
+
+static void vcpu_destroy(struct engine_vcpu *v)
+{
+    struct bt *bt = bt_of(v);
+
+    if (!v)
+        return;
+    if (bt->part) {
+        pthread_mutex_lock(&bt->part->lock);
+        bt->part->bt[bt->cpu->index] = NULL;
+        pthread_mutex_unlock(&bt->part->lock);
+    }
+    bt->cpu->kick.wake = NULL;
+    interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)bt->in);
+    bt_cache_fini(bt);
+    munmap(bt, sizeof *bt);
+}
+
+static void wake(void *ctx)
+{
+    struct bt *bt = ctx;
+
+    atomic_store(&bt->req, BT_REQ_SET);
+}
+
+/* The first vCPU of a VM: pages, listeners. */
+static int part_attach(struct engine_part *part, struct vm *vm, struct err *e)
+{
+    uint64_t pages = mem_ram_bytes(vm->mem) >> 12;
+
+    if (part->vm == vm && part->code_refs)
+        return 0;
+    free(part->code_refs);
+    part->code_refs = calloc(pages, 1);
+    if (!part->code_refs)
+        return err_set(e, -ENOMEM, "bt: no memory for %llu pages' marks",
+                       (unsigned long long)pages);
+    part->vm = vm;
+    return 0;
+}
+
+static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
+                       struct err *e)
+{
+    struct engine_part *part = vm->engine;
+    struct engine_vcpu *iv = NULL;
+    struct x86_cpu *cpu = arch;
+    struct bt *bt;
+    int r;
+
+    if (!part || cpu->index >= part->ncpus)
+        return err_set(e, -EINVAL, "bt: vCPU %u was not asked for", cpu->index);
+    bt = mmap(NULL, sizeof *bt, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bt == MAP_FAILED)
+        return err_set(e, -ENOMEM, "bt: no memory for a vCPU");
+    bt->cpu = cpu;
+    r = interp_engine.vcpu_create(vm, arch, &iv, e);
+    if (r) {
+        munmap(bt, sizeof *bt);
+        return r;
+    }
+    bt->in = (struct interp *)(void *)iv;
+    bt->in->outer = bt;
+    bt->part = part;
+    bt->self = (uintptr_t)bt;
+    bt->xsave = cpu->xsave.b;
+    memcpy(bt->gate, bt_gate_table, sizeof bt->gate);
+    bt->rx = part->rx + part->slice * cpu->index;
+    bt->rw = part->rw + part->slice * cpu->index;
+    bt->code_bytes = (uint32_t)part->slice;
+    if (cpu->index == 0)
+        part->vm = NULL;
+    r = part_attach(part, vm, e);
+    if (!r)
+        r = bt_cache_init(bt, e);
+    if (r) {
+        vcpu_destroy((struct engine_vcpu *)(void *)bt);
+        return r;
+    }
+    bt_tlb_init(bt);
+    cpu->lin = &bt->lin;
+    cpu->kick.ctx = bt;
+    cpu->kick.wake = wake;
+    part->bt[cpu->index] = bt;
+    mem_set_listener(vm->mem, (struct mem_listener){bt_listen, part});
+    mem_set_revoke(vm->mem, bt_revoke, part);
+    *out = (struct engine_vcpu *)(void *)bt;
+    return 0;
+}
+
+static void vcpu_flush(struct engine_vcpu *v)
+{
+    struct bt *bt = bt_of(v);
+
+    interp_engine.vcpu_flush((struct engine_vcpu *)(void *)bt->in);
+    bt_cache_flush(bt);
+    bt_tlb_flush(bt);
+}
+
+static void vcpu_revoke(struct engine_vcpu *v, gpa_t at, bool all)
+{
+    struct bt *bt = bt_of(v);
+
+    atomic_store(&bt->req, BT_REQ_SET);
+    interp_engine.vcpu_revoke((struct engine_vcpu *)(void *)bt->in, at, all);
+}
+
+static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
+                             uint64_t *value)
+{
+    static const char *const names[] = {
+#define STAT(name, help) #name,
+#include "engine/bt/stats.def"
+#undef STAT
+    };
+    const struct bt *bt = (const struct bt *)(const void *)v;
+
+    if (i >= ARRAY_LEN(names)) {
+        i -= (unsigned)ARRAY_LEN(names);
+        if (i >= X86_OP_COUNT)
+            return NULL;
+        *value = bt->callouts[i];
+        return x86_op_name((enum x86_op)i);
+    }
+    memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value, sizeof *value);
+    return names[i];
+}
+
+const struct engine_ops bt_engine = {
+    .name = "bt",
+    .init = init,
+    .probe = probe,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .vcpu_run = bt_run,
+    .vcpu_flush = vcpu_flush,
+    .vcpu_revoke = vcpu_revoke,
+    .vcpu_stat = vcpu_stat,
+};

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Longer encodings; see emit.h. Source: Intel SDM vol. 2 chapter 2. */
+#include "engine/bt/emit.h"
+
+void e_lea(struct emit *e, unsigned dst, unsigned base, unsigned index,
+           unsigned scale, int32_t disp, bool wide)
+{
+    unsigned b = base == X86_REG_NONE ? 5 : base;
+    unsigned x = index == X86_REG_NONE ? 4 : index;
+    unsigned mod = base == X86_REG_NONE        ? 0
+                   : disp == 0 && (b & 7) != 5 ? 0
+                   : disp == (int8_t)disp      ? 1
+                                               : 2;
+    unsigned rex = (wide ? 8U : 0) | (dst >> 3) << 2 | (x >> 3) << 1 | b >> 3;
+
+    if (base == X86_REG_NONE)
+        rex &= ~1U;
+    if (rex)
+        e8(e, 0x40 | rex);
+    e8(e, 0x8d);
+    if (index == X86_REG_NONE && base != X86_REG_NONE && (b & 7) != 4) {
+        e8(e, mod << 6 | (dst & 7) << 3 | (b & 7));
+    } else {
+        e8(e, mod << 6 | (dst & 7) << 3 | 4);
+        e8(e, scale << 6 | (x & 7) << 3 | (b & 7));
+    }
+    if (mod == 1)
+        e8(e, (uint8_t)disp);
+    else if (mod == 2 || base == X86_REG_NONE)
+        e32(e, (uint32_t)disp);
+}
+
+/* 66, F2 and F3 only where they belong to the opcode or size operands. */
+static void prefixes(struct emit *e, const struct x86_insn *insn,
+                     const struct x86_form_info *fi)
+{
+    unsigned pfx = fi->spec & XS_PFX_MASK;
+    bool sized = fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH;
+
+    if (insn->prefix & X86_PFX_LOCK)
+        e8(e, 0xf0);
+    if (pfx == XS_66 || (sized && (insn->prefix & X86_PFX_OSZ)))
+        e8(e, 0x66);
+    if (pfx == XS_F3)
+        e8(e, 0xf3);
+    else if (pfx == XS_F2)
+        e8(e, 0xf2);
+}
+
+static void vex(struct emit *e, const struct x86_insn *insn, unsigned rex)
+{
+    e8(e, 0xc4);
+    e8(e, (~rex & 7) << 5 | insn->map);
+    e8(e, (rex & 8) << 4 | (~insn->vvvv & 15U) << 3 |
+              (unsigned)insn->vex_l << 2 | insn->pp);
+}
+
+void e_insn(struct emit *e, const struct x86_insn *insn, unsigned mem)
+{
+    const struct x86_form_info *fi = x86_form_info(insn->form);
+    unsigned rex = insn->rex;
+
+    if (mem != X86_REG_NONE)
+        rex = (rex & 12) | mem >> 3;
+    if (insn->enc == X86_ENC_VEX) {
+        vex(e, insn, rex);
+    } else {
+        prefixes(e, insn, fi);
+        if (rex || (insn->prefix & X86_PFX_REX))
+            e8(e, 0x40 | rex);
+        if (insn->map != X86_MAP_1B)
+            e8(e, 0x0f);
+        if (insn->map == X86_MAP_0F38)
+            e8(e, 0x38);
+        else if (insn->map == X86_MAP_0F3A)
+            e8(e, 0x3a);
+    }
+    e8(e, insn->opcode);
+    if (insn->has_modrm) {
+        if (mem != X86_REG_NONE)
+            e8(e, (insn->modrm & 0x38) | (mem & 7));
+        else
+            e8(e, insn->modrm);
+    }
+    for (unsigned i = 0; i < insn->imm_len; i++)
+        e8(e, (uint8_t)(insn->imm >> 8 * i));
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Host instructions as bytes: the few that the rewriter adds of its own, and
+ * guest instructions encoded anew from their decoded fields. Everything is
+ * position independent; GS-relative operands reach struct bt.
+ */
+#ifndef DOPPEL_ENGINE_BT_EMIT_H
+#define DOPPEL_ENGINE_BT_EMIT_H
+
+#include "cpu/x86/insn.h"
+#include "cpu/x86/state.h"
+
+#include <string.h>
+
+#define CC_A  7
+#define CC_NE 5
+
+struct emit {
+    uint8_t *base; /* offset 0, writable alias */
+    uint32_t at;   /* offset of the next byte */
+};
+
+static inline void e8(struct emit *e, unsigned v)
+{
+    e->base[e->at++] = (uint8_t)v;
+}
+
+static inline void e32(struct emit *e, uint32_t v)
+{
+    memcpy(e->base + e->at, &v, 4);
+    e->at += 4;
+}
+
+static inline void e64(struct emit *e, uint64_t v)
+{
+    memcpy(e->base + e->at, &v, 8);
+    e->at += 8;
+}
+
+/* op r, gs:[disp] with REX.W */
+static inline void e_gs_op(struct emit *e, unsigned opcode, unsigned r,
+                           unsigned disp)
+{
+    e8(e, 0x65);
+    e8(e, 0x48 | (r >> 3) << 2);
+    e8(e, opcode);
+    e8(e, 0x04 | (r & 7) << 3);
+    e8(e, 0x25);
+    e32(e, disp);
+}
+
+static inline void e_save(struct emit *e, unsigned r, unsigned disp)
+{
+    e_gs_op(e, 0x89, r, disp);
+}
+
+static inline void e_load(struct emit *e, unsigned r, unsigned disp)
+{
+    e_gs_op(e, 0x8b, r, disp);
+}
+
+/* op r, gs:[idx*8+disp] with REX.W */
+static inline void e_gsx_op(struct emit *e, unsigned opcode, unsigned r,
+                            unsigned idx, unsigned disp)
+{
+    e8(e, 0x65);
+    e8(e, 0x48 | (r >> 3) << 2 | (idx >> 3) << 1);
+    e8(e, opcode);
+    e8(e, 0x04 | (r & 7) << 3);
+    e8(e, 0xc5 | (idx & 7) << 3);
+    e32(e, disp);
+}
+
+/* pext dst, src, gs:[disp] */
+static inline void e_pext(struct emit *e, unsigned dst, unsigned src,
+                          unsigned disp)
+{
+    e8(e, 0x65);
+    e8(e, 0xc4);
+    e8(e, (dst < 8 ? 0x80 : 0) | 0x40 | 0x20 | 2);
+    e8(e, 0x80 | (~src & 15) << 3 | 2);
+    e8(e, 0xf5);
+    e8(e, 0x04 | (dst & 7) << 3);
+    e8(e, 0x25);
+    e32(e, disp);
+}
+
+static inline void e_mov_imm(struct emit *e, unsigned r, uint64_t v)
+{
+    if (v <= UINT32_MAX) {
+        if (r >= 8)
+            e8(e, 0x41);
+        e8(e, 0xb8 | (r & 7));
+        e32(e, (uint32_t)v);
+    } else if ((uint64_t)(int64_t)(int32_t)v == v) {
+        e8(e, 0x48 | r >> 3);
+        e8(e, 0xc7);
+        e8(e, 0xc0 | (r & 7));
+        e32(e, (uint32_t)v);
+    } else {
+        e8(e, 0x48 | r >> 3);
+        e8(e, 0xb8 | (r & 7));
+        e64(e, v);
+    }
+}
+
+static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
+{
+    e8(e, 0x48 | (src >> 3) << 2 | dst >> 3);
+    e8(e, 0x89);
+    e8(e, 0xc0 | (src & 7) << 3 | (dst & 7));
+}
+
+/** e_lea() - lea dst, [base + index << scale + disp]; X86_REG_NONE: absent
+ * @wide: 64 bits, else 32 zero-extended */
+void e_lea(struct emit *e, unsigned dst, unsigned base, unsigned index,
+           unsigned scale, int32_t disp, bool wide);
+
+static inline void e_cmp_imm(struct emit *e, unsigned r, uint32_t imm)
+{
+    e8(e, 0x48 | r >> 3);
+    e8(e, 0x81);
+    e8(e, 0xf8 | (r & 7));
+    e32(e, imm);
+}
+
+/* jcc rel32, jmp rel32: Return: offset of the rel32. */
+static inline uint32_t e_jcc(struct emit *e, unsigned cc)
+{
+    e8(e, 0x0f);
+    e8(e, 0x80 | cc);
+    e32(e, 0);
+    return e->at - 4;
+}
+
+static inline uint32_t e_jmp(struct emit *e)
+{
+    e8(e, 0xe9);
+    e32(e, 0);
+    return e->at - 4;
+}
+
+/* jrcxz rel8. Return: offset of the rel8. */
+static inline uint32_t e_jrcxz(struct emit *e)
+{
+    e8(e, 0xe3);
+    e8(e, 0);
+    return e->at - 1;
+}
+
+static inline void e_patch8(struct emit *e, uint32_t at)
+{
+    e->base[at] = (uint8_t)(e->at - at - 1);
+}
+
+static inline void e_patch32(struct emit *e, uint32_t at, uint32_t to)
+{
+    uint32_t rel = to - at - 4;
+
+    memcpy(e->base + at, &rel, 4);
+}
+
+static inline void e_jmp_gs(struct emit *e, unsigned disp)
+{
+    e8(e, 0x65);
+    e8(e, 0xff);
+    e8(e, 0x24);
+    e8(e, 0x25);
+    e32(e, disp);
+}
+
+/* mov dword gs:[disp], imm */
+static inline void e_gs_imm(struct emit *e, unsigned disp, uint32_t imm)
+{
+    e8(e, 0x65);
+    e8(e, 0xc7);
+    e8(e, 0x04);
+    e8(e, 0x25);
+    e32(e, disp);
+    e32(e, imm);
+}
+
+/* cmp dword gs:[disp+4], 0 */
+static inline void e_gs_cmp0(struct emit *e, unsigned disp)
+{
+    e8(e, 0x65);
+    e8(e, 0x83);
+    e8(e, 0x3c);
+    e8(e, 0x25);
+    e32(e, disp + 4);
+    e8(e, 0);
+}
+
+/** e_insn() - @insn anew, with [mem] as its memory operand
+ * @mem: host register holding the address (not RSP, RBP, R12, R13);
+ *   X86_REG_NONE: it has none */
+void e_insn(struct emit *e, const struct x86_insn *insn, unsigned mem);
+
+#endif

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The translator's own structures: one vCPU's part, its code cache, blocks and
+ * sites. Private to src/engine/bt. Thread: the vCPU's, unless said.
+ */
+#ifndef DOPPEL_ENGINE_BT_PRIV_H
+#define DOPPEL_ENGINE_BT_PRIV_H
+
+#include "base/cc.h"
+#include "cpu/x86/decode.h"
+#include "cpu/x86/state.h"
+#include "engine/bt/bt.h"
+#include "engine/bt/layout.h"
+#include "engine/interp/priv.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+#define BT_BLOCK_INSNS 32
+
+/* A place in translated code from where C is entered. */
+struct bt_site {
+    uint64_t va;         /* guest rip: of the instruction, or of the target */
+    const struct op *op; /* made at the first callout */
+    uint32_t start;      /* code offset: the instruction again; LINK: of the
+                            rel32 to patch, 0: none */
+    uint32_t next;       /* code offset: after the instruction */
+    uint32_t block;      /* index */
+    uint8_t size;        /* bytes of the access */
+    bool write;
+    uint8_t kind; /* enum tlb_kind that the code assumes */
+    uint8_t ib;   /* 1 + index class when to be put into a branch cache */
+};
+
+/* One translated block. Key: host address of its first byte, va, mode. */
+struct bt_block {
+    const uint8_t *src;
+    uint64_t va;
+    uint32_t mode;
+    uint32_t code; /* offset of its entry */
+    uint32_t code_end;
+    uint32_t dead;      /* offset of the stub that looks va up again */
+    uint32_t hash_next; /* index + 1 */
+    uint32_t page_next; /* index + 1: blocks of the same guest page */
+    uint32_t page;      /* index of struct bt_page */
+    uint16_t len;       /* guest bytes */
+    uint16_t ninsns;
+    bool valid;
+    uint32_t map; /* first of its struct bt_map */
+    uint32_t nmap;
+};
+
+/* Host code of one guest instruction: for faults in translated code. */
+struct bt_map {
+    uint32_t host;  /* code offset where it begins */
+    uint16_t off;   /* guest bytes from the block's start */
+    uint8_t r1, r2; /* registers kept in slots 0 and 1; 0xff: none */
+};
+
+/* A guest page that blocks were made from. */
+struct bt_page {
+    uint64_t gpa;
+    uint8_t *host;
+    uint32_t first;     /* block index + 1 */
+    uint32_t hash_next; /* index + 1 */
+    uint64_t granules;  /* 64-byte pieces that blocks cover */
+    uint32_t misses;    /* writes beside the blocks since the last hit */
+    bool marked;
+};
+
+#define BT_BLOCKS_MAX 262144U
+#define BT_PAGES_MAX  16384U
+#define BT_SITES_MAX  2097152U
+#define BT_MAPS_MAX   2097152U
+#define BT_HASH_BITS  16
+#define BT_PHASH_BITS 12
+#define BT_INVAL_MAX  64
+
+struct bt;
+
+/* What init made: the code memory of all vCPUs. */
+struct engine_part {
+    int fd;
+    uint8_t *rx, *rw; /* ncpus slices of slice bytes */
+    size_t slice;
+    unsigned ncpus;
+    pthread_mutex_t lock; /* code page counts, inval queues */
+    struct vm *vm;
+    struct bt *bt[X86_CPUS_MAX];
+    uint8_t *code_refs; /* per RAM page: vCPUs that hold blocks of it */
+};
+
+struct bt_stats {
+#define STAT(name, help) uint64_t name;
+#include "engine/bt/stats.def"
+#undef STAT
+};
+
+struct bt {
+    /* reached through GS: layout.h */
+    uint64_t self;
+    struct x86_cpu *cpu;
+    uint64_t host_rsp, jt, rip;
+    uint32_t site, reason;
+    uint64_t va;
+    _Atomic uint64_t req;
+    uint64_t fsbase, gsbase, tlbmask, himask, ibmask, lflags;
+    uint64_t lgpr[16];
+    uint64_t slot[8];
+    uint64_t gate[8];
+    void *xsave;
+    uint8_t pad[0x1000 - 0x178];
+    struct {
+        uint64_t r[BT_TLB_N], w[BT_TLB_N], host[BT_TLB_N];
+    } tlb[3];
+    struct {
+        uint64_t key[BT_IB_N], tgt[BT_IB_N];
+    } ib[3];
+    /* C only */
+    uint64_t ib_pages[64]; /* filter: low bits of pages in ib[] */
+    struct interp *in;
+    struct engine_part *part;
+    struct x86_lin_ops lin;
+    uint32_t mode;   /* of the code that runs */
+    uint64_t gen[2]; /* interp's generations that tlb[] holds entries of */
+    /* code cache */
+    uint8_t *rx, *rw;
+    uint32_t code_at, code_bytes;
+    struct bt_block *blocks;
+    struct bt_page *pages;
+    struct bt_site *sites;
+    struct bt_map *maps;
+    uint32_t nblocks, npages, nsites, nmaps;
+    uint32_t *hash;  /* block index + 1 */
+    uint32_t *phash; /* page index + 1 */
+    uint8_t *ops;    /* arena of decoded instructions for callouts */
+    size_t ops_at, ops_bytes;
+    bool dropped; /* blocks were dropped since the flag was cleared */
+    /* writes to code pages, told by other threads; part->lock */
+    pthread_t thread; /* that is in bt_run, when in_run */
+    _Atomic uint32_t in_run;
+    bool altstack;
+    _Atomic uint32_t inval_n;
+    struct {
+        uint64_t gpa;
+        uint32_t len;
+    } inval[BT_INVAL_MAX];
+    struct bt_stats st;
+    uint64_t callouts[X86_OP_COUNT];
+};
+
+/* Bits of the mode word, beside the TLB kind in bits 1-0. */
+#define BT_MODE_KIND 3U
+#define BT_MODE_CPL3 4U
+#define BT_MODE_SSE  8U
+#define BT_MODE_AVX  16U
+#define BT_MODE_X87  32U
+#define BT_MODE_NONE 0xffffffffU /* not translated: interpret */
+
+static inline struct bt *bt_of(struct engine_vcpu *v)
+{
+    return (struct bt *)(void *)v;
+}
+
+/* ---- gate.S ---- */
+
+/** bt_enter() - run translated code until C asks to leave */
+void bt_enter(struct bt *bt, const void *code);
+extern const uint64_t bt_gate_table[8];
+void bt_fault_gate(void);
+
+/* ---- run.c ---- */
+
+uint32_t bt_mode_now(const struct bt *bt);
+/** bt_dispatch() - called by the full gate, state in cpu
+ * Return: host address to go on at, or NULL: leave. */
+const void *bt_dispatch(struct bt *bt);
+void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit);
+
+/* ---- cache.c ---- */
+
+int bt_cache_init(struct bt *bt, struct err *e);
+void bt_cache_fini(struct bt *bt);
+void bt_cache_flush(struct bt *bt);
+struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
+                               uint32_t mode);
+/** bt_block_at() - the block of guest address @va now, translated if need be
+ * Return: NULL with *fault: cpu->exc is set; without: interpret it. */
+struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault);
+struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
+/** bt_page_written() - drop what [gpa, gpa+len) makes stale */
+uint64_t bt_page_index(const struct bt *bt, uint64_t gpa);
+void bt_page_written(struct bt *bt, uint64_t gpa, uint32_t len);
+void bt_inval_take(struct bt *bt);
+void bt_listen(void *ctx, gpa_t gpa, size_t len, uint32_t word);
+void bt_revoke(void *ctx, gpa_t gpa, bool all);
+
+/* ---- front.c, rewrite*.c ---- */
+
+/** bt_translate() - fill @b (src, va, mode are set) from @bytes
+ * @n: bytes up to the page's end. Return: false: cache full or nothing to
+ * translate there (the first instruction straddles). */
+bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
+                  unsigned n);
+/** bt_host_ok() - whether this host has what translated code needs */
+bool bt_host_ok(char *why, size_t n);
+
+/* ---- tlb.c ---- */
+
+void bt_tlb_init(struct bt *bt);
+void bt_tlb_sync(struct bt *bt);
+void bt_tlb_flush(struct bt *bt);
+/** bt_tlb_fill() - from the interpreter's TLB; whether an access may hit now */
+bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
+void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
+void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
+void bt_ib_flush(struct bt *bt, unsigned k);
+static inline unsigned bt_tlb_index(uint64_t va)
+{
+    return (unsigned)((va >> 12 & 511) | (va >> 63) << 9);
+}
+
+/* ---- signal.c ---- */
+
+int bt_signal_init(void);
+/** bt_signal_thread() - an alternate stack for this thread, once */
+void bt_signal_thread(struct bt *bt);
+
+#endif

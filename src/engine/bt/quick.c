@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What translated code asks most often, answered without saving the guest's
+ * vector registers: TLB fills from the second level, direct jumps to blocks
+ * that exist, indirect jumps that missed. Compiled for general registers only
+ * (build.mk) and calling nothing outside this file.
+ */
+#include "engine/bt/priv.h"
+
+const void *bt_quick(struct bt *bt);
+
+#define PAGE (~UINT64_C(0xfff))
+
+static ALWAYS_INLINE uint64_t key_none(unsigned i)
+{
+    return i ? 0 : -UINT64_C(0x1000);
+}
+
+/* Copy the second level's entry of @va. Return: whether the access may go. */
+static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
+                               bool write)
+{
+    struct interp *in = bt->in;
+    const struct tlb_ent *e =
+        &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
+    uint64_t tag = (va & PAGE) | in->gen[va >> 63];
+    unsigned i = bt_tlb_index(va);
+    bool r = e->r == tag, w = e->w == tag;
+
+    if (!(write ? w : r))
+        return false;
+    bt->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
+    bt->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
+    bt->tlb[kind].host[i] = (uintptr_t)e->host;
+    bt->st.tlb_fills++;
+    return true;
+}
+
+bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
+{
+    return fill(bt, kind, va, write);
+}
+
+void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
+{
+    unsigned i = (unsigned)va & (BT_IB_N - 1), p = (unsigned)(va >> 12) & 4095;
+
+    if ((k == TLB_USER) != !(va >> 63))
+        return; /* kernel code in the lower half: always looked up */
+    bt->ib[k].key[i] = -va;
+    bt->ib[k].tgt[i] = (uintptr_t)code;
+    bt->ib_pages[p / 64] |= BIT(p % 64);
+}
+
+static ALWAYS_INLINE unsigned hash_of(const uint8_t *src)
+{
+    return (unsigned)((uint64_t)(uintptr_t)src * UINT64_C(0x9e3779b97f4a7c15) >>
+                      (64 - BT_HASH_BITS));
+}
+
+static ALWAYS_INLINE struct bt_block *find(struct bt *bt, const uint8_t *src,
+                                           uint64_t va, uint32_t mode)
+{
+    uint32_t i = bt->hash[hash_of(src)];
+
+    while (i) {
+        struct bt_block *b = &bt->blocks[i - 1];
+
+        if (b->src == src && b->va == va && b->mode == mode && b->valid)
+            return b;
+        i = b->hash_next;
+    }
+    return NULL;
+}
+
+struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
+                               uint32_t mode)
+{
+    return find(bt, src, va, mode);
+}
+
+static const void *jump_to(struct bt *bt, uint64_t va)
+{
+    struct interp *in = bt->in;
+    unsigned kind = bt->mode & BT_MODE_KIND;
+    const struct tlb_ent *e =
+        &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
+    const void *code;
+    struct bt_block *b;
+
+    if (bt->req || e->x != ((va & PAGE) | in->gen[va >> 63]))
+        return NULL;
+    b = find(bt, e->host + (va & 0xfff), va, bt->mode);
+    if (!b)
+        return NULL;
+    code = bt->rx + b->code;
+    bt_ib_put(bt, kind, va, code);
+    return code;
+}
+
+static const void *link_to(struct bt *bt, const struct bt_site *s)
+{
+    struct bt_block *from = &bt->blocks[s->block], *b;
+    uint32_t rel;
+
+    b = find(bt,
+             (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
+             s->va, from->mode);
+    if (!b)
+        return NULL;
+    rel = b->code - s->start - 4;
+    *(uint32_t __attribute__((aligned(1), may_alias)) *)(bt->rw + s->start) =
+        rel;
+    bt->st.links++;
+    return bt->rx + b->code;
+}
+
+const void *bt_quick(struct bt *bt)
+{
+    const struct bt_site *s = &bt->sites[bt->site];
+
+    switch (bt->reason) {
+    case BT_G_MISS:
+        bt->st.tlb_misses++;
+        if ((bt->va & 0xfff) + s->size > 4096 ||
+            !fill(bt, s->kind, bt->va, s->write))
+            return NULL;
+        return bt->rx + s->start;
+    case BT_G_LINK:
+        return link_to(bt, s);
+    case BT_G_CONST:
+        bt->st.ib_misses++;
+        return jump_to(bt, s->va);
+    case BT_G_IB:
+        bt->st.ib_misses++;
+        return jump_to(bt, bt->rip);
+    default:
+        return NULL;
+    }
+}

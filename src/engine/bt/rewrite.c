@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Guest instructions to host ones. Registers stay where they are. A memory
+ * operand becomes: effective address into a free register, looked up in the
+ * first-level TLB, access by the host address. State is the guest's at each
+ * guest instruction's beginning, and what may fail comes before what changes
+ * anything.
+ */
+#include "engine/bt/front.h"
+
+#define ANY  X86_REG_NONE
+#define R(r) (1U << (r))
+/* [r] needs no SIB or displacement; RSP is never borrowed */
+#define BASES (0xffffU & ~(R(4) | R(5) | R(12) | R(13)))
+
+/* ---- leaving ---- */
+
+void bt_gate_jump(struct bt_tr *t, uint32_t site, unsigned gate)
+{
+    e_gs_imm(&t->e, BT_SITE, site);
+    e_jmp_gs(&t->e, BT_GATE(gate));
+}
+
+static void callout(struct bt_tr *t)
+{
+    bt_gate_jump(t, bt_site_new(t, t->va[t->at]), BT_G_CALLOUT);
+}
+
+/* ---- memory ---- */
+
+/* The effective address into @r1; @r2 may be used. Flags stay. */
+static void ea_emit(struct bt_tr *t, const struct x86_insn *insn, uint64_t va,
+                    enum ea_kind ea, unsigned r1, unsigned r2)
+{
+    bool wide = insn->adsize == 8;
+    uint64_t abs;
+
+    switch (ea) {
+    case EA_PUSH:
+        e_lea(&t->e, r1, X86_RSP, ANY, 0, -8, true);
+        return;
+    case EA_POP:
+        e_mov(&t->e, r1, X86_RSP);
+        return;
+    case EA_LEAVE:
+        e_mov(&t->e, r1, X86_RBP);
+        return;
+    case EA_OPND:
+        break;
+    }
+    if (insn->base == X86_REG_RIP ||
+        (insn->base == ANY && insn->index == ANY)) {
+        abs = (uint64_t)insn->disp;
+        if (insn->base == X86_REG_RIP)
+            abs += va + insn->len;
+        e_mov_imm(&t->e, r1, wide ? abs : (uint32_t)abs);
+    } else {
+        e_lea(&t->e, r1, insn->base, insn->index, insn->scale,
+              (int32_t)insn->disp, wide);
+    }
+    if (insn->seg >= X86_SEG_FS) {
+        e_load(&t->e, r2, insn->seg == X86_SEG_FS ? BT_FSBASE : BT_GSBASE);
+        e_lea(&t->e, r1, r1, r2, 0, 0, true);
+    }
+}
+
+static unsigned pick(uint32_t allowed)
+{
+    static const uint8_t order[] = {11, 10, 9,  8, 7,  6,  2, 1,
+                                    0,  15, 14, 3, 13, 12, 5};
+
+    for (unsigned i = 0; i < sizeof order; i++)
+        if (allowed & R(order[i]))
+            return order[i];
+    return 11;
+}
+
+static void acc_check(struct bt_tr *t, const struct bt_acc *a, unsigned size,
+                      unsigned key, unsigned host, struct bt_cold *c)
+{
+    struct emit *e = &t->e;
+    uint32_t hit;
+
+    e_pext(e, a->r2, a->r1, BT_TLBMASK);
+    if (!t->live[t->at]) {
+        e_gsx_op(e, 0x03, a->r1, a->r2, key);
+        e_cmp_imm(e, a->r1, 4096 - size);
+        c->from = e_jcc(e, CC_A);
+        e_gsx_op(e, 0x03, a->r1, a->r2, host);
+        return;
+    }
+    c->rcx = true;
+    e_save(e, X86_RCX, SLOT_CX);
+    e_gsx_op(e, 0x8b, X86_RCX, a->r2, key);
+    e_lea(e, a->r1, a->r1, X86_RCX, 0, 0, true);
+    e_lea(e, X86_RCX, a->r1, ANY, 0, (int32_t)size - 1, true);
+    e_pext(e, X86_RCX, X86_RCX, BT_HIMASK);
+    hit = e_jrcxz(e);
+    c->from = e_jmp(e);
+    e_patch8(e, hit);
+    e_gsx_op(e, 0x8b, X86_RCX, a->r2, host);
+    e_lea(e, a->r1, a->r1, X86_RCX, 0, 0, true);
+    e_load(e, X86_RCX, SLOT_CX);
+}
+
+void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
+                 uint32_t avoid, unsigned want, bool low, struct bt_acc *a)
+{
+    const struct x86_insn *insn = &t->insn[t->at];
+    unsigned kind = t->b->mode & BT_MODE_KIND;
+    uint32_t site = bt_site_new(t, t->va[t->at]), allowed;
+    struct bt_cold *c = bt_cold_new(t, 0, site, BT_G_MISS);
+    struct bt_site *s = &t->bt->sites[site];
+
+    s->size = (uint8_t)size;
+    s->write = write;
+    s->kind = (uint8_t)kind;
+    if (ea == EA_OPND) {
+        if (insn->base < 16)
+            avoid |= R(insn->base);
+        if (insn->index < 16)
+            avoid |= R(insn->index);
+    }
+    avoid |= R(X86_RSP);
+    if (t->live[t->at])
+        avoid |= R(X86_RCX);
+    allowed = BASES & ~avoid;
+    if (low)
+        allowed &= 0xff;
+    a->keep_r1 = want != ANY && (BASES & R(want)) &&
+                 !(t->live[t->at] && want == X86_RCX) && !(low && want > 7);
+    a->r1 = (uint8_t)(a->keep_r1 ? want : pick(allowed));
+    a->r2 = (uint8_t)pick(~(avoid | R(a->r1)) & 0xffff);
+    c->miss = true;
+    c->r1 = a->r1;
+    c->r2 = a->r2;
+    c->insn = (uint8_t)t->at;
+    c->ea = (uint8_t)ea;
+    e_save(&t->e, a->r1, SLOT_R1);
+    e_save(&t->e, a->r2, SLOT_R2);
+    ea_emit(t, insn, t->va[t->at], ea, a->r1, a->r2);
+    acc_check(t, a, size, write ? BT_TLB_W(kind) : BT_TLB_R(kind),
+              BT_TLB_HOST(kind), c);
+    t->bt->maps[t->bt->nmaps - 1].r1 = a->r1;
+}
+
+void bt_acc_ready(struct bt_tr *t, const struct bt_acc *a)
+{
+    e_load(&t->e, a->r2, SLOT_R2);
+}
+
+void bt_acc_close(struct bt_tr *t, const struct bt_acc *a)
+{
+    if (!a->keep_r1)
+        e_load(&t->e, a->r1, SLOT_R1);
+}
+
+void bt_cold_emit(struct bt_tr *t)
+{
+    for (unsigned i = 0; i < t->ncold; i++) {
+        const struct bt_cold *c = &t->cold[i];
+        const struct x86_insn *insn = &t->insn[c->insn];
+
+        if (c->from)
+            e_patch32(&t->e, c->from, t->e.at);
+        if (c->miss) {
+            e_load(&t->e, c->r1, SLOT_R1);
+            e_load(&t->e, c->r2, SLOT_R2);
+            if (c->rcx)
+                e_load(&t->e, X86_RCX, SLOT_CX);
+            ea_emit(t, insn, t->va[c->insn], (enum ea_kind)c->ea, c->r1, c->r2);
+            e_save(&t->e, c->r1, BT_VA);
+            e_load(&t->e, c->r1, SLOT_R1);
+            e_load(&t->e, c->r2, SLOT_R2);
+        }
+        bt_gate_jump(t, c->site, c->gate);
+    }
+}
+
+/* ---- plain instructions ---- */
+
+/* Registers that @insn reads or writes, but for its memory operand's. */
+static uint32_t regs_of(const struct x86_insn *insn)
+{
+    uint64_t a = x86_form_info(insn->form)->attr;
+    uint32_t m = 0;
+
+    for (unsigned i = 0; i < insn->nopnds; i++)
+        if (insn->opnd[i].kind == X86_OPND_GPR)
+            m |= R(insn->opnd[i].reg);
+    if (a & (XA_RA | XA_WA))
+        m |= R(X86_RAX);
+    if (a & (XA_RC | XA_WC))
+        m |= R(X86_RCX);
+    if (a & (XA_RD | XA_WD))
+        m |= R(X86_RDX);
+    if (a & (XA_RB | XA_WB))
+        m |= R(X86_RBX);
+    if (a & (XA_RBP | XA_WBP))
+        m |= R(X86_RBP);
+    if (a & XA_RDI)
+        m |= R(X86_RDI);
+    if (a & (XA_RR11 | XA_WR11))
+        m |= R(X86_R11);
+    return m;
+}
+
+static const struct x86_opnd *mem_opnd(const struct x86_insn *insn)
+{
+    for (unsigned i = 0; i < insn->nopnds; i++)
+        if (insn->opnd[i].kind == X86_OPND_MEM)
+            return &insn->opnd[i];
+    return NULL;
+}
+
+/* MOV AL/rAX with an absolute address has no ModRM: as MOV r, [r1]. */
+static void moffs(struct bt_tr *t, const struct x86_insn *insn, unsigned r1)
+{
+    struct emit *e = &t->e;
+    unsigned size = insn->opnd[0].size;
+    unsigned rex = (size == 8 ? 8U : 0) | r1 >> 3;
+
+    if (size == 2)
+        e8(e, 0x66);
+    if (rex)
+        e8(e, 0x40 | rex);
+    e8(e, insn->opcode < 0xa2 ? 0x8a + (insn->opcode & 1U)
+                              : 0x88 + (insn->opcode & 1U));
+    e8(e, r1 & 7);
+}
+
+static void plain_mem(struct bt_tr *t, const struct x86_insn *insn,
+                      const struct x86_opnd *m)
+{
+    const struct x86_opnd *d = &insn->opnd[0];
+    uint32_t avoid = regs_of(insn);
+    unsigned want = ANY;
+    bool low = false;
+    struct bt_acc a;
+
+    for (unsigned i = 0; i < insn->nopnds; i++)
+        low |= insn->opnd[i].high;
+    if (d->kind == X86_OPND_GPR && d->size >= 4 &&
+        (insn->op == X86_OP_MOV || insn->op == X86_OP_MOVZX ||
+         insn->op == X86_OP_MOVSX || insn->op == X86_OP_MOVSXD))
+        want = d->reg;
+    bt_acc_open(t, EA_OPND, m->size, (m->access & X86_ACC_W) != 0, avoid, want,
+                low, &a);
+    bt_acc_ready(t, &a);
+    if (insn->has_modrm)
+        e_insn(&t->e, insn, a.r1);
+    else
+        moffs(t, insn, a.r1);
+    bt_acc_close(t, &a);
+}
+
+static void lea(struct bt_tr *t, const struct x86_insn *insn)
+{
+    uint64_t abs = (uint64_t)insn->disp;
+    unsigned d = insn->reg;
+
+    if (insn->opsize == 2) {
+        callout(t);
+        return;
+    }
+    if (insn->base == X86_REG_RIP ||
+        (insn->base == ANY && insn->index == ANY)) {
+        if (insn->base == X86_REG_RIP)
+            abs += t->va[t->at] + insn->len;
+        if (insn->adsize == 4 || insn->opsize == 4)
+            abs = (uint32_t)abs;
+        e_mov_imm(&t->e, d, abs);
+        return;
+    }
+    e_lea(&t->e, d, insn->base, insn->index, insn->scale, (int32_t)insn->disp,
+          insn->opsize == 8 && insn->adsize == 8);
+}
+
+/* ---- the stack ---- */
+
+static void store_r1(struct bt_tr *t, unsigned r1, unsigned r)
+{
+    e8(&t->e, 0x48 | (r >> 3) << 2 | r1 >> 3);
+    e8(&t->e, 0x89);
+    e8(&t->e, (r & 7) << 3 | (r1 & 7));
+}
+
+static void load_r1(struct bt_tr *t, unsigned r, unsigned r1)
+{
+    e8(&t->e, 0x48 | (r >> 3) << 2 | r1 >> 3);
+    e8(&t->e, 0x8b);
+    e8(&t->e, (r & 7) << 3 | (r1 & 7));
+}
+
+void bt_push_imm(struct bt_tr *t, uint64_t v, uint32_t avoid)
+{
+    struct bt_acc a;
+
+    bt_acc_open(t, EA_PUSH, 8, true, avoid, ANY, false, &a);
+    if ((uint64_t)(int64_t)(int32_t)v == v) {
+        bt_acc_ready(t, &a);
+        e8(&t->e, 0x48 | a.r1 >> 3);
+        e8(&t->e, 0xc7);
+        e8(&t->e, a.r1 & 7);
+        e32(&t->e, (uint32_t)v);
+    } else {
+        e_mov_imm(&t->e, a.r2, v);
+        store_r1(t, a.r1, a.r2);
+        bt_acc_ready(t, &a);
+    }
+    bt_acc_close(t, &a);
+    e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, -8, true);
+}
+
+static void push(struct bt_tr *t, const struct x86_insn *insn)
+{
+    unsigned r = insn->opnd[0].reg;
+    struct bt_acc a;
+
+    if (insn->opnd[0].kind == X86_OPND_IMM) {
+        bt_push_imm(t, insn->imm, 0);
+        return;
+    }
+    bt_acc_open(t, EA_PUSH, 8, true, R(r), ANY, false, &a);
+    bt_acc_ready(t, &a);
+    store_r1(t, a.r1, r);
+    bt_acc_close(t, &a);
+    e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, -8, true);
+}
+
+static void pop(struct bt_tr *t, const struct x86_insn *insn)
+{
+    unsigned r = insn->opnd[0].reg;
+    struct bt_acc a;
+
+    bt_acc_open(t, EA_POP, 8, false, R(r), r, false, &a);
+    bt_acc_ready(t, &a);
+    load_r1(t, r, a.r1);
+    bt_acc_close(t, &a);
+    e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, 8, true);
+}
+
+static void leave(struct bt_tr *t)
+{
+    struct bt_acc a;
+
+    bt_acc_open(t, EA_LEAVE, 8, false, R(X86_RBP), ANY, false, &a);
+    bt_acc_ready(t, &a);
+    e_lea(&t->e, X86_RSP, X86_RBP, ANY, 0, 8, true);
+    load_r1(t, X86_RBP, a.r1);
+    bt_acc_close(t, &a);
+}
+
+/* ---- all ---- */
+
+static void rewrite_one(struct bt_tr *t)
+{
+    const struct x86_insn *insn = &t->insn[t->at];
+    const struct x86_opnd *m;
+
+    switch ((enum bt_how)t->how[t->at]) {
+    case HOW_CALLOUT:
+        callout(t);
+        return;
+    case HOW_PLAIN:
+        m = mem_opnd(insn);
+        if (m)
+            plain_mem(t, insn, m);
+        else
+            e_insn(&t->e, insn, ANY);
+        return;
+    case HOW_NOTHING:
+        return;
+    case HOW_LEA:
+        lea(t, insn);
+        return;
+    case HOW_PUSH:
+        push(t, insn);
+        return;
+    case HOW_POP:
+        pop(t, insn);
+        return;
+    case HOW_LEAVE:
+        leave(t);
+        return;
+    case HOW_JMP:
+    case HOW_JCC:
+    case HOW_JCXZ:
+    case HOW_LOOP:
+    case HOW_CALL:
+    case HOW_RET:
+        bt_rewrite_branch(t);
+        return;
+    }
+}
+
+void bt_rewrite(struct bt_tr *t)
+{
+    struct bt *bt = t->bt;
+
+    for (t->at = 0; t->at < t->n; t->at++) {
+        uint32_t from = bt->nsites;
+
+        t->start = t->e.at;
+        bt->maps[bt->nmaps++] = (struct bt_map){
+            .host = t->e.at,
+            .off = (uint16_t)(t->va[t->at] - t->b->va),
+            .r1 = ANY,
+            .r2 = ANY,
+        };
+        if (t->how[t->at] != HOW_CALLOUT)
+            bt->st.native_insns++;
+        rewrite_one(t);
+        for (; from < bt->nsites; from++)
+            bt->sites[from].next = t->e.at;
+    }
+    if (!t->ended || t->how[t->n - 1] == HOW_CALLOUT)
+        bt_exit_to(t, t->b->va + t->b->len);
+    bt_cold_emit(t);
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Faults that the host raises in translated code: division, unmasked floating
+ * point, alignment of vector operands. The instruction's beginning is found in
+ * the block's map, borrowed registers are put back, and the interpreter runs
+ * the instruction and raises what the guest is to see.
+ *
+ * The guest's RSP is anything, so handlers run on an alternate stack that is
+ * disarmed meanwhile, and return only by sigreturn.
+ */
+#include "engine/bt/priv.h"
+
+#include "engine/interp/vec.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#ifndef SS_AUTODISARM
+#    define SS_AUTODISARM (1U << 31)
+#endif
+#define STACK_BYTES 65536
+
+static struct bt *bt_here(uint64_t rip)
+{
+    struct bt *bt;
+
+    asm volatile("rdgsbase %0" : "=r"(bt));
+    if (!bt || rip < (uintptr_t)bt->rx ||
+        rip >= (uintptr_t)bt->rx + bt->code_bytes)
+        return NULL;
+    return bt;
+}
+
+static greg_t *reg_of(ucontext_t *uc, unsigned r)
+{
+    static const int idx[16] = {
+        REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+    return &uc->uc_mcontext.gregs[idx[r]];
+}
+
+/* Return: false: not translated code's. */
+static bool guest_fault(ucontext_t *uc)
+{
+    uint64_t rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    struct bt *bt = bt_here(rip);
+    const struct bt_map *m, *end;
+    struct bt_block *b;
+    uint32_t off;
+
+    if (!bt)
+        return false;
+    off = (uint32_t)(rip - (uintptr_t)bt->rx);
+    b = bt_block_of_code(bt, off);
+    if (!b || !b->nmap)
+        return false;
+    m = &bt->maps[b->map];
+    end = m + b->nmap;
+    while (m + 1 < end && m[1].host <= off)
+        m++;
+    if (m->r1 != 0xff)
+        *reg_of(uc, m->r1) = (greg_t)bt->slot[0];
+    bt->st.host_faults++;
+    bt->sites[0].va = b->va + m->off;
+    bt->site = 0;
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)bt_fault_gate;
+    return true;
+}
+
+static void on_signal(int signo, siginfo_t *info, void *ucontext)
+{
+    struct sigaction dfl = {.sa_handler = SIG_DFL};
+
+    if (interp_vec_signal(signo, ucontext) || guest_fault(ucontext))
+        return;
+    sigaction(signo, &dfl, NULL);
+    if (info->si_code <= 0)
+        raise(signo);
+}
+
+int bt_signal_init(void)
+{
+    struct sigaction sa = {.sa_sigaction = on_signal,
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    int r = interp_vec_init();
+
+    if (r)
+        return r;
+    sigemptyset(&sa.sa_mask);
+    if (sigaction(SIGFPE, &sa, NULL) || sigaction(SIGILL, &sa, NULL) ||
+        sigaction(SIGSEGV, &sa, NULL) || sigaction(SIGBUS, &sa, NULL))
+        return -errno;
+    return 0;
+}
+
+void bt_signal_thread(struct bt *bt)
+{
+    stack_t ss = {.ss_size = STACK_BYTES, .ss_flags = (int)SS_AUTODISARM};
+
+    if (bt->altstack && pthread_equal(bt->thread, pthread_self()))
+        return;
+    ss.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (ss.ss_sp == MAP_FAILED)
+        return;
+    sigaltstack(&ss, NULL);
+    bt->altstack = true;
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The first-level TLB that translated code looks into, and the branch caches.
+ * Both are filled from what the interpreter's TLB (the second level, which
+ * knows PCIDs, global pages and large pages) allows, and dropped by halves of
+ * the address space when its generations change.
+ *
+ * A key is minus the page's address: address + key is the offset in the page,
+ * or too large. An empty entry's key is that of a page that another index has.
+ */
+#include "engine/bt/priv.h"
+
+#include "cpu/x86/paging.h"
+
+#define PAGE (~UINT64_C(0xfff))
+
+static void half_clear(struct bt *bt, unsigned half)
+{
+    unsigned at = half * (BT_TLB_N / 2);
+
+    for (unsigned k = 0; k < 3; k++) {
+        memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
+        memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
+        if (half == 0)
+            bt->tlb[k].r[0] = bt->tlb[k].w[0] = -UINT64_C(0x1000);
+    }
+}
+
+void bt_ib_flush(struct bt *bt, unsigned k)
+{
+    memset(bt->ib[k].key, 0, sizeof bt->ib[k].key);
+    bt->ib[k].key[0] = 1;
+}
+
+static uint64_t gen_now(const struct bt *bt, unsigned half)
+{
+    return bt->in->gen[half] | bt->in->wraps << 12;
+}
+
+void bt_tlb_flush(struct bt *bt)
+{
+    half_clear(bt, 0);
+    half_clear(bt, 1);
+    for (unsigned k = 0; k < 3; k++)
+        bt_ib_flush(bt, k);
+    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
+    bt->gen[0] = gen_now(bt, 0);
+    bt->gen[1] = gen_now(bt, 1);
+}
+
+/* Drop what the interpreter's TLB has dropped since. */
+void bt_tlb_sync(struct bt *bt)
+{
+    if (UNLIKELY(bt->gen[0] != gen_now(bt, 0))) {
+        half_clear(bt, 0);
+        bt_ib_flush(bt, TLB_USER);
+        bt->gen[0] = gen_now(bt, 0);
+    }
+    if (UNLIKELY(bt->gen[1] != gen_now(bt, 1))) {
+        half_clear(bt, 1);
+        bt_ib_flush(bt, TLB_SUP);
+        bt_ib_flush(bt, TLB_SUPAC);
+        bt->gen[1] = gen_now(bt, 1);
+    }
+}
+
+static void page_drop(struct bt *bt, uint64_t va)
+{
+    unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
+
+    for (unsigned k = 0; k < 3; k++)
+        bt->tlb[k].r[i] = bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+    if (bt->ib_pages[p / 64] >> (p % 64) & 1)
+        for (unsigned k = 0; k < 3; k++)
+            bt_ib_flush(bt, k);
+}
+
+/* ---- hooks of cpu/x86 ---- */
+
+static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
+{
+    struct interp *in = ctx;
+
+    tlb_lin_flush(ctx, kind, va, pcid);
+    if (kind == X86_FLUSH_PAGE)
+        page_drop(in->outer, va.v);
+    bt_tlb_sync(in->outer);
+}
+
+static void lin_root(void *ctx, bool keep)
+{
+    struct interp *in = ctx;
+
+    tlb_lin_root(ctx, keep);
+    bt_tlb_sync(in->outer);
+}
+
+void bt_tlb_init(struct bt *bt)
+{
+    bt->lin = interp_lin_ops;
+    bt->lin.flush = lin_flush;
+    bt->lin.root = lin_root;
+    bt->tlbmask = UINT64_C(0x1ff) << 12 | BIT(63);
+    bt->himask = PAGE;
+    bt->ibmask = BT_IB_N - 1;
+    bt_tlb_flush(bt);
+}
+
+void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
+{
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned i = 0; i < BT_TLB_N; i++)
+            if (bt->tlb[k].host[i] == (uintptr_t)host)
+                bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+    for (unsigned i = 0; i < TLB_KINDS * TLB_ENTRIES; i++)
+        if (bt->in->tables[i].host == host)
+            bt->in->tables[i].w = 0;
+}

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define SAMPLE_FIXED  200000
+#define SAMPLE_FIXED  440000
 #define SAMPLE_RANDOM 100000
 #define REPORTS_MAX   20
 #define PER_FORM      200 /* of a soak */

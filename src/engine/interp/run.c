@@ -88,6 +88,16 @@ static void retire(struct interp *in, const struct op *o, int r)
     cpu->icount++;
 }
 
+/* INT n and kin clear TF on their way: no single-step trap comes after them,
+ * the handler's first instruction does not trap either (SDM vol. 3B 17.3.1.4).
+ */
+static bool tf_lost(const struct x86_cpu *cpu, unsigned op)
+{
+    return !(cpu->rflags & X86_FL_TF) &&
+           (op == X86_OP_INT || op == X86_OP_INT3 || op == X86_OP_INT1 ||
+            op == X86_OP_INTO);
+}
+
 int interp_step(struct interp *in)
 {
     struct x86_cpu *cpu = in->cpu;
@@ -111,7 +121,7 @@ int interp_step(struct interp *in)
     if (rf && r != OP_AGAIN && o->insn->op != X86_OP_IRET)
         cpu->rflags &= ~X86_FL_RF;
     if (tf || in->slow)
-        return x86_debug_trap(cpu, tf);
+        return x86_debug_trap(cpu, tf && !tf_lost(cpu, o->insn->op));
     return 0;
 }
 

@@ -495,6 +495,10 @@ static void aim_special(struct aim *a)
         if (rnd_pct(a->r, 60))
             a->c->gpr[a->i->opnd[0].reg] = rnd_u64(a->r) >> 17;
         break;
+    case X86_OP_INT:
+        if (rnd_pct(a->r, 20))
+            a->c->code[a->i->len - 1] = (uint8_t)(3 + rnd_n(a->r, 2));
+        break;
     default:
         aim_control(a);
         break;

@@ -65,6 +65,7 @@ enum corpus_end {
     CORPUS_FAULT,      /* vector, error, cr2; rip at the instruction */
     CORPUS_DONE_TRAP,  /* completed, #DB after it (TF) */
     CORPUS_DONE_FETCH, /* completed, then no fetch at the new rip */
+    CORPUS_SOFT,       /* a software interrupt, vector; rip behind it */
     CORPUS_LOST,       /* does not end, or ends the process */
     CORPUS_ODD         /* cannot be compared: runs into itself */
 };

@@ -206,9 +206,13 @@ static void print_words(const char *who, const struct corpus_result *r)
 
 static void print_end(const char *who, const struct corpus_result *r)
 {
-    static const char *const ends[] = {"completed", "faulted",
-                                       "trapped",   "could not fetch the next",
-                                       "lost",      "odd"};
+    static const char *const ends[] = {"completed",
+                                       "faulted",
+                                       "trapped",
+                                       "could not fetch the next",
+                                       "was a software interrupt",
+                                       "lost",
+                                       "odd"};
 
     printf("    %s %s: vector %u error %x cr2 %" PRIx64 "\n", who, ends[r->end],
            r->vector, r->error, r->cr2);

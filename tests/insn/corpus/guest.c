@@ -28,6 +28,8 @@
 #define PTE_U     4U
 #define PTE_LARGE 0x80U
 #define PTE_NX    BIT(63)
+#define HANDLERS  (SYS_LIN + 0xd000) /* one byte for each vector */
+#define STACK_TOP 0xc000U
 #define HDR_AT    512
 
 struct corpus_guest {
@@ -87,12 +89,12 @@ static void make_descriptors(struct corpus_guest *g)
     poke64(g, 0x8030, 0x00affb000000ffff); /* user code */
     poke64(g, 0x8040, 0x80008b00a0000067); /* TSS */
     poke64(g, 0x8048, 0xffffffff);
-    poke64(g, 0x8078, 0x0040f50000000000); /* CPU number in the limit */
-    poke64(g, 0xa004, SYS_LIN + 0xc000);   /* RSP0 */
-    poke(g, 0xa066, "\x68", 2);            /* no I/O bitmap */
+    poke64(g, 0x8078, 0x0040f50000000000);  /* CPU number in the limit */
+    poke64(g, 0xa004, SYS_LIN + STACK_TOP); /* RSP0 */
+    poke(g, 0xa066, "\x68", 2);             /* no I/O bitmap */
     for (unsigned v = 0; v < 256; v++) {
         uint64_t dpl3 = v == 3 || v == 4 || v == 0x80 ? 0x60 : 0;
-        uint64_t to = SYS_LIN + 0xd000;
+        uint64_t to = HANDLERS + v;
         poke64(g, 0x9000 + v * 16,
                (to & 0xffff) | 0x10ULL << 16 | (0x8e | dpl3) << 40 |
                    (to >> 16 & 0xffff) << 48);
@@ -293,7 +295,7 @@ static void take(struct corpus_guest *g, struct corpus_result *r)
 static void take_exc(const struct x86_cpu *cpu, struct corpus_result *r,
                      enum corpus_end end)
 {
-    r->end = end;
+    r->end = (uint8_t)end;
     r->vector = cpu->exc.vector;
     r->error = cpu->exc.has_error ? cpu->exc.error : 0;
     r->cr2 = cpu->exc.cr2;
@@ -304,6 +306,24 @@ static bool at_int3(const struct corpus_case *c, uint64_t rip)
 {
     return rip - CORPUS_CODE < CORPUS_CODE_BYTES &&
            !(rip >= c->rip && rip < c->rip + c->ncode);
+}
+
+/* INT3, INT1, INT n: delivered through the guest's IDT. The frame on its stack
+ * is what the native handler sees. */
+static void take_soft(struct corpus_guest *g, struct corpus_result *r)
+{
+    uint64_t f[5]; /* RIP, CS, RFLAGS, RSP, SS */
+
+    r->error = 0;
+    r->vector = (uint8_t)(g->cpu.rip - HANDLERS);
+    r->end = r->vector == X86_VEC_DB ? CORPUS_DONE_TRAP : CORPUS_SOFT;
+    if (mem_read(g->vm.mem, gpa(STACK_TOP - sizeof f), f, sizeof f))
+        abort();
+    r->rip = f[0];
+    r->sel[X86_SEG_CS] = (uint16_t)f[1];
+    r->rflags = f[2];
+    r->gpr[X86_RSP] = f[3];
+    r->sel[X86_SEG_SS] = (uint16_t)f[4];
 }
 
 /* The instruction completed: is there a next one? */
@@ -336,6 +356,8 @@ void corpus_guest_run(struct corpus_guest *g, const struct corpus_case *c,
         take_exc(cpu, r, CORPUS_DONE_TRAP);
     else if (ret)
         take_exc(cpu, r, CORPUS_FAULT);
+    else if (cpu->cpl == 0)
+        take_soft(g, r);
     else
         next_fetch(g, c, r);
     for (uint32_t i = 0; i < c->npatches; i++)

@@ -50,14 +50,10 @@ void corpus_maker_init(struct corpus_maker *m, const struct x86_cpuid *cpuid,
 
 /* ---- what cannot be asked of Linux ---- */
 
-/* INT n with a gate for CPL 3 enters the kernel. */
+/* INT 80h is a system call. */
 static bool forbidden(const struct x86_insn *i)
 {
-    unsigned vec = (unsigned)i->imm & 0xff;
-
-    if (i->op == X86_OP_INT)
-        return vec == 3 || vec == 4 || vec == 0x80;
-    return false;
+    return i->op == X86_OP_INT && (i->imm & 0xff) == 0x80;
 }
 
 /* ---- one case ---- */

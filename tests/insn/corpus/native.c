@@ -202,7 +202,11 @@ static void classify(const struct corpus_case *c, struct corpus_result *r)
     bool int3 = r->vector == X86_VEC_BP && r->rip > CORPUS_CODE &&
                 r->rip <= CORPUS_CODE + CORPUS_CODE_BYTES;
 
-    if (int3 && r->rip - 1 != c->rip) {
+    bool own = r->rip - 1 - c->rip < c->ncode; /* not one behind it */
+
+    if (own && (r->vector == X86_VEC_BP || r->vector == X86_VEC_OF)) {
+        r->end = CORPUS_SOFT;
+    } else if (int3) {
         r->rip--;
         r->end = CORPUS_DONE;
     } else if (r->vector == X86_VEC_DB) {

@@ -3,6 +3,7 @@
 #ifndef DOPPEL_BASE_CC_H
 #define DOPPEL_BASE_CC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -31,6 +32,13 @@
 #    endif
 #else
 #    define CC_SANITIZED 0
+#endif
+
+/* Whether this is a build with extra checks. */
+#ifdef DOPPEL_DEBUG
+#    define DEBUG_BUILD true
+#else
+#    define DEBUG_BUILD false
 #endif
 
 /* Unaligned integers in guest memory that alias everything. */

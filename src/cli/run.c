@@ -248,6 +248,7 @@ int run_parse(int argc, char **argv, struct run_words *out, struct err *e)
     out->conf.cpu_level = ABI_CPU_V3;
     out->conf.engine = "auto";
     out->conf.debug_exit_port = -1;
+    set_flag(&out->conf, ABI_FLAG_SCATTER, DEBUG_BUILD);
     while ((rc = opt_next(&scan, &o, &value, e)) == 1) {
         rc = apply(out, o, (char *)(uintptr_t)value, e);
         if (rc)

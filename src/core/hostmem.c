@@ -15,6 +15,9 @@
 
 #include "base/bits.h"
 
+/* Version 1 says "none" by a number near 2^63. */
+#define NO_LIMIT (1ULL << 60)
+
 /* One cgroup hierarchy: where it is mounted and which file holds the limit. */
 struct hierarchy {
     const char *root; /* of hostmem_get */
@@ -33,7 +36,7 @@ static uint64_t read_limit(const char *path)
         return UINT64_MAX;
     n = fscanf(f, "%llu", &v); /* "max": no number, no limit */
     fclose(f);
-    return n == 1 ? v : UINT64_MAX;
+    return n == 1 && v < NO_LIMIT ? v : UINT64_MAX;
 }
 
 static bool has_word(const char *list, const char *word)

@@ -94,6 +94,8 @@ static void build(bool lm, unsigned frame)
     }
 }
 
+#define OP_FAR_CALL 2
+
 static int op(unsigned n, unsigned size)
 {
     uint32_t v;
@@ -104,7 +106,7 @@ static int op(unsigned n, unsigned size)
         return x86_seg_load(cpu, (enum x86_seg_id)(2 + rnd_of(4)), rnd_sel());
     case 1:
         return x86_far_jmp(cpu, rnd_sel(), rnd_off(), size, 0x1007);
-    case 2:
+    case OP_FAR_CALL:
         return x86_far_call(cpu, rnd_sel(), rnd_off(), size, 0x1007);
     case 3:
         return x86_far_ret(cpu, size, (uint16_t)rnd_of(16));
@@ -166,6 +168,21 @@ static void take(struct snapshot *s)
     CHECK_EQ(r, 0);
 }
 
+/* A far CALL checks its target's offset last, when the return address may
+ * stand below rSP already (observed; found by the instruction corpus): take
+ * the one or two slots below rSP out of the comparison. */
+static void forget_pushed(struct snapshot *a, const struct snapshot *b)
+{
+    uint64_t rsp = a->cpu.gpr[X86_RSP];
+
+    for (uint64_t at = rsp - 16; at < rsp; at++) {
+        if (at - STACK_PAGE < sizeof a->stack)
+            a->stack[at - STACK_PAGE] = b->stack[at - STACK_PAGE];
+        if (at - USER_PAGE < sizeof a->user)
+            a->user[at - USER_PAGE] = b->user[at - USER_PAGE];
+    }
+}
+
 TEST(faults_change_nothing)
 {
     static struct snapshot before, after;
@@ -192,6 +209,8 @@ TEST(faults_change_nothing)
         before.cpu.exc = after.cpu.exc;
         CHECK_EQ(
             memcmp(&before.cpu, &after.cpu, offsetof(struct x86_cpu, kick)), 0);
+        if (n == OP_FAR_CALL)
+            forget_pushed(&before, &after);
         CHECK_EQ(memcmp(before.stack, after.stack, sizeof after.stack), 0);
         CHECK_EQ(memcmp(before.user, after.user, sizeof after.user), 0);
         if (test_failures)

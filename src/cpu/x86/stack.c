@@ -36,7 +36,8 @@ static int stack_lin(struct x86_cpu *cpu, const struct x86_stack *st,
 
     if (st->wide) {
         *lin = off;
-        ok = x86_canonical(off) && x86_canonical(last);
+        /* the access itself raises #SS(0) for a later byte, after #AC */
+        ok = x86_canonical(off) && (!st->error || x86_canonical(last));
     } else {
         *lin = (st->ss.base + off) & 0xffffffffU;
         if (st->ss.attr & X86_TYPE_EXPDOWN)

@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What an instruction can change or leave; IF, IOPL and VM are constant. RF:
- * set by the CPU in a fault's image, by delivery here. */
+/* What an instruction can change or leave; IF and IOPL are constant. */
 #define FLAGS_COMPARED                                                         \
     (X86_FL_ARITH | X86_FL_TF | X86_FL_IF | X86_FL_DF | X86_FL_IOPL |          \
      X86_FL_NT | X86_FL_AC | X86_FL_ID)
@@ -32,11 +31,16 @@ static const struct undefined undefined[] = {
 #undef UNDEFINED
     {"", 0, ""}};
 
-static uint64_t flags_mask(unsigned form)
+static uint64_t flags_mask(const struct corpus_job *job, unsigned end)
 {
-    const struct x86_form_info *fi = x86_form_info(form);
+    const struct x86_form_info *fi = x86_form_info(job->form);
     uint64_t mask = FLAGS_COMPARED;
 
+    /* RF: the CPU sets it in a fault's image, here delivery does; the INT3
+     * behind an IRET clears it */
+    if (end == CORPUS_DONE_TRAP || end == CORPUS_SOFT ||
+        (end == CORPUS_DONE && fi->op != X86_OP_IRET))
+        mask |= X86_FL_RF;
     for (size_t i = 0; i < ARRAY_LEN(undefined); i++)
         if (!strcmp(undefined[i].form, fi->name) ||
             !strcmp(undefined[i].form, x86_op_name(fi->op)))
@@ -129,7 +133,7 @@ const char *corpus_differ(const struct corpus_job *job,
         return "RIP";
     if (differ_gprs(a, b))
         return "general register";
-    if ((a->rflags ^ b->rflags) & flags_mask(job->form))
+    if ((a->rflags ^ b->rflags) & flags_mask(job, b->end))
         return "RFLAGS";
     if (differ_selectors(a, b))
         return "selector";

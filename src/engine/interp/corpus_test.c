@@ -3,7 +3,7 @@
  * The instruction corpus: every form of the table that the guest's CPUID level
  * shows, with random prefixes, registers, operands and state, run by the
  * interpreter and by the CPU itself; everything must agree, faults included.
- * See tests/insn/corpus/corpus.h.
+ * See tests/insn/corpus/README.md.
  *
  *   corpus_test                            a sample, fixed and random seed
  *   corpus_test --count N [--seed S] [--reports R]   a soak

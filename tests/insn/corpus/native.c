@@ -438,7 +438,9 @@ struct corpus_native *corpus_native_open(const uint64_t *pattern,
     struct corpus_native *n = calloc(1, sizeof *n);
 
     *why = NULL;
-    if (!frame_has_avx())
+    if (CC_SANITIZED)
+        *why = "a sanitizer's shadow memory is where cases may reach";
+    else if (!frame_has_avx())
         *why = "the CPU has no AVX";
     else if (!(getauxval(AT_HWCAP2) & 2))
         *why = "the kernel doesn't allow WRFSBASE";

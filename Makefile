@@ -59,8 +59,9 @@ LIB      := $(O)/libdoppel.a
 TESTS    := $(TEST_SRC:src/%.c=$(O)/test/%)
 FUZZERS  := $(FUZZ_SRC:src/%.c=$(O)/fuzz/%)
 
-doppel: $(O)/doppel
-	@ln -sf $< $@
+doppel: $(O)/doppel FORCE
+	@ln -sfn $< $@
+FORCE:
 
 $(O)/doppel: $(O)/src/cli/main.o $(LIB)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -144,6 +145,7 @@ layers:
 clean:
 	rm -rf o doppel
 
-.PHONY: all unit-tests fuzzers layers clean run test test-programs soak mutants bench help
-.SECONDARY:
+.PHONY: all unit-tests fuzzers layers clean run test test-programs soak mutants bench help FORCE
+# Keep what pattern rules make on the way.
+.PRECIOUS: $(O)/%.o o/host/%
 -include $(shell find $(O) o/host -name '*.d' 2>/dev/null)

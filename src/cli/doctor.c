@@ -85,7 +85,7 @@ static void print_jail(unsigned layers)
         }
     }
     printf("%s", *comma ? ".\n" : "");
-    printf("Its seccomp list has %zu lines.\n", seccomp_list_length());
+    printf("Its seccomp list has %zu lines.\n", seccomp_list_active(false));
 }
 
 static void print_text(const struct findings *f)
@@ -165,7 +165,7 @@ static void json_jail(unsigned layers)
         json_string(jail_layer_name(i));
         printf(": %s, ", layers & (1U << i) ? "true" : "false");
     }
-    printf("\"seccomp lines\": %zu},\n", seccomp_list_length());
+    printf("\"seccomp lines\": %zu},\n", seccomp_list_active(false));
 }
 
 static void print_json(const struct findings *f)

@@ -5,6 +5,8 @@
  * ends; it has no more rights than the user who started it.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -87,10 +89,26 @@ static int flushed(int status)
     return CORE_STATUS_FAILED;
 }
 
+/* Descriptors 0 to 2 must exist before any file is opened: a disk that became
+ * "stdout" of a caller who closed his would be written to. A reader who goes
+ * away is an error of write's, not a signal. */
+static void standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= 2 && fcntl(fd, F_SETFD, 0) == 0);
+    if (fd > 2)
+        close(fd);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
 
+    standard_descriptors();
     if (argc == 2 && strcmp(word, SPAWN_ROLE_MONITOR) == 0)
         role_monitor(argv[0]);
     if (!word) {

@@ -53,6 +53,7 @@ struct supervisor {
     struct console con;
     int sigfd;
     struct spawned mon; /* pid 0: none */
+    bool ready;         /* the monitor said that the guest runs */
     bool reaped;
     int wait_status;
     struct message_report rep;
@@ -88,7 +89,6 @@ static int signals_open(struct supervisor *s, struct err *e)
     /* Stays blocked after the run: the process is about to exit, and a late
      * signal must not change its status. */
     sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
     s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->sigfd < 0)
         return err_set(e, -errno, "cannot watch signals: %s", strerror(errno));
@@ -142,7 +142,11 @@ static bool on_socket(struct supervisor *s)
     int rc;
 
     while ((rc = message_receive(s->mon.sock, &rep)) == 1) {
-        if (rep.kind == ABI_READY) {
+        if (rep.kind == ABI_READY && s->ready) {
+            s->end = CYCLE_PROTOCOL; /* once; a flood would hold us here */
+            return true;
+        } else if (rep.kind == ABI_READY) {
+            s->ready = true;
             log_info("core", "%s runs, process %d", s->mc.name,
                      (int)s->mon.pid);
         } else if (s->end == CYCLE_RUNNING) {
@@ -252,6 +256,7 @@ static int cycle_run(struct supervisor *s, struct err *e)
         return rc;
     s->reaped = false;
     s->end = CYCLE_RUNNING;
+    s->ready = false;
     rc = spawn_monitor(s->mc.name, &s->mon, e);
     if (rc)
         return rc;

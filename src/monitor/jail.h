@@ -64,6 +64,10 @@ size_t seccomp_list_length(void);
 const char *seccomp_list_name(size_t i);
 const char *seccomp_list_why(size_t i);
 int seccomp_list_refuses(size_t i);
+/** seccomp_list_active() - how many lines are in force; @kvm: under that engine
+ */
+size_t seccomp_list_active(bool kvm);
+
 /** seccomp_list_kvm() - whether line @i is for the kvm engine only */
 bool seccomp_list_kvm(size_t i);
 

@@ -314,7 +314,7 @@ static int enter_jail(struct monitor *m, struct err *e)
     if (r)
         return r;
     log_info("jail", "layers 0x%x, %zu system calls allowed", layers,
-             seccomp_list_length());
+             seccomp_list_active(jail.kvm));
     jail_test_run(m->conf.jail_test);
     return m->conf.jail_test == ABI_JAIL_TEST_NONE
                ? 0

@@ -16,8 +16,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <linux/audit.h>
+#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -206,6 +206,15 @@ int seccomp_install(bool kvm, bool audit, struct err *e)
 size_t seccomp_list_length(void)
 {
     return ARRAY_LEN(list);
+}
+
+size_t seccomp_list_active(bool kvm)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(list); i++)
+        n += kvm || !list[i].kvm;
+    return n;
 }
 
 const char *seccomp_list_name(size_t i)

@@ -179,6 +179,20 @@ statuses() {
     fi
 }
 
+# What the caller closed must not become one of our files.
+descriptors() {
+    truncate -s 1M "$tmp/disk"
+    before=$(sha256sum <"$tmp/disk")
+    timeout 60 $doppel run --timeout 40 -m 64 -k o/guest/tests/gates.elf \
+        --debug-exit 0xf4 --disk "$tmp/disk" 2>"$tmp/err" <&- >&-
+    status=$?
+    if [ $status = 33 ] && [ "$before" = "$(sha256sum <"$tmp/disk")" ]; then
+        ok "closed standard descriptors leave a disk alone"
+    else
+        fail "closed standard descriptors leave a disk alone" "status $status"
+    fi
+}
+
 signals() {
     for sig in TERM INT HUP; do
         : >"$tmp/out"
@@ -237,4 +251,5 @@ repetition
 console
 disk
 statuses
+descriptors
 signals

@@ -79,11 +79,19 @@ static void intr(void *ctx, bool level)
         kick_clear(&bsp->kick, KICK_EXTINT);
 }
 
+/* An ExtINT message (from the I/O APIC, or by MSI) raises the same request bit
+ * as the 8259's level does; it ends with the cycle that it caused. */
 static uint8_t intack(void *ctx)
 {
     struct pc *pc = ctx;
+    uint8_t vector = i8259_intack(pc->pic);
 
-    return i8259_intack(pc->pic);
+    for (unsigned i = 0; i < pc->topo.ncpus; i++)
+        if (pc->topo.cpu[i])
+            kick_clear(&pc->topo.cpu[i]->kick, KICK_EXTINT);
+    if (i8259_intr(pc->pic))
+        kick_request(&pc->topo.cpu[0]->kick, KICK_EXTINT);
+    return vector;
 }
 
 static void eoi(void *ctx, uint8_t vector)

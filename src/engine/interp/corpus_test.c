@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define SAMPLE_FIXED  440000
+#define SAMPLE_FIXED  470000
 #define SAMPLE_RANDOM 100000
 #define REPORTS_MAX   20
 #define PER_FORM      200 /* of a soak */
@@ -47,7 +47,7 @@ static bool run_open(struct run *r, uint64_t seed, const char **why)
     r->maker = calloc(1, sizeof *r->maker);
     corpus_maker_init(r->maker, corpus_guest_cpuid(r->guest), r->pattern, seed);
     for (unsigned h = 0; h < 2; h++)
-        r->job[h] = calloc(CORPUS_BATCH, sizeof *r->job[h]);
+        r->job[h] = aligned_alloc(64, CORPUS_BATCH * sizeof *r->job[h]);
     return true;
 }
 

@@ -104,6 +104,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->ncpus = host->ncpus;
     p->slice = SLICE_BYTES;
     pthread_mutex_init(&p->lock, NULL);
+    pthread_mutex_init(&p->queue, NULL);
     r = part_map(p);
     if (r) {
         free(p);
@@ -126,9 +127,9 @@ static void vcpu_destroy(struct engine_vcpu *v)
     if (!v)
         return;
     if (bt->part) {
-        pthread_mutex_lock(&bt->part->lock);
+        pthread_mutex_lock(&bt->part->queue);
         bt->part->bt[bt->cpu->index] = NULL;
-        pthread_mutex_unlock(&bt->part->lock);
+        pthread_mutex_unlock(&bt->part->queue);
     }
     bt->cpu->kick.wake = NULL;
     interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)bt->in);

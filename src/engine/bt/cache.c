@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define PAGE       (~UINT64_C(0xfff))
 #define MISSES_MAX 64
@@ -91,14 +92,23 @@ static struct bt_page *page_find(struct bt *bt, uint64_t gpa)
     return i ? &bt->pages[i - 1] : NULL;
 }
 
-static void refs_lock(struct bt *bt)
+/* Whoever holds the lock may wait for us to drop write entries: while we wait
+ * for it, we are out of guest code. Return: whether we were in it. */
+static bool refs_lock(struct bt *bt)
 {
+    bool in = atomic_load(&bt->in->running);
+
+    if (in)
+        interp_leave(bt->in);
     pthread_mutex_lock(&bt->part->lock);
+    return in;
 }
 
-static void refs_unlock(struct bt *bt)
+static void refs_unlock(struct bt *bt, bool in)
 {
     pthread_mutex_unlock(&bt->part->lock);
+    if (in)
+        interp_enter(bt->in);
 }
 
 /* From now on stores to the page are told. */
@@ -106,31 +116,31 @@ static void page_mark(struct bt *bt, struct bt_page *p)
 {
     struct mem *mem = bt->cpu->vm->mem;
     uint8_t *refs = &bt->part->code_refs[bt_page_index(bt, p->gpa)];
+    bool in;
 
     if (p->marked)
         return;
     p->marked = true;
-    interp_leave(bt->in); /* others may want us to revoke */
-    refs_lock(bt);
+    in = refs_lock(bt);
     ++*refs;
     if (mem_mark(mem, gpa(p->gpa), MEM_CODE))
         p->marked = false;
-    refs_unlock(bt);
-    interp_enter(bt->in);
+    refs_unlock(bt, in);
     bt_tlb_revoke_page(bt, p->host);
 }
 
 static void page_unmark(struct bt *bt, struct bt_page *p)
 {
     uint8_t *refs = &bt->part->code_refs[bt_page_index(bt, p->gpa)];
+    bool in;
 
     if (!p->marked)
         return;
     p->marked = false;
-    refs_lock(bt);
+    in = refs_lock(bt);
     if (--*refs == 0)
         mem_unmark(bt->cpu->vm->mem, gpa(p->gpa), MEM_CODE);
-    refs_unlock(bt);
+    refs_unlock(bt, in);
 }
 
 static struct bt_page *page_get(struct bt *bt, uint64_t gpa, uint8_t *host)
@@ -229,7 +239,7 @@ void bt_listen(void *ctx, gpa_t at, size_t len, uint32_t word)
 
     if (!(word & MEM_CODE))
         return;
-    pthread_mutex_lock(&part->lock);
+    pthread_mutex_lock(&part->queue);
     for (unsigned i = 0; i < part->ncpus; i++) {
         struct bt *bt = part->bt[i];
         uint32_t n;
@@ -245,7 +255,7 @@ void bt_listen(void *ctx, gpa_t at, size_t len, uint32_t word)
             atomic_store(&bt->inval_n, n + 1);
         atomic_store(&bt->req, BT_REQ_SET);
     }
-    pthread_mutex_unlock(&part->lock);
+    pthread_mutex_unlock(&part->queue);
 }
 
 void bt_inval_take(struct bt *bt)
@@ -253,14 +263,14 @@ void bt_inval_take(struct bt *bt)
     uint64_t at[BT_INVAL_MAX];
     uint32_t len[BT_INVAL_MAX], n;
 
-    pthread_mutex_lock(&bt->part->lock);
+    pthread_mutex_lock(&bt->part->queue);
     n = atomic_load(&bt->inval_n);
     for (uint32_t i = 0; i < n && i < BT_INVAL_MAX; i++) {
         at[i] = bt->inval[i].gpa;
         len[i] = bt->inval[i].len;
     }
     atomic_store(&bt->inval_n, 0);
-    pthread_mutex_unlock(&bt->part->lock);
+    pthread_mutex_unlock(&bt->part->queue);
     if (n > BT_INVAL_MAX) {
         bt_cache_flush(bt);
         return;
@@ -278,7 +288,7 @@ static void revoke_one(struct bt *bt)
     atomic_store(&in->attn, 1);
     atomic_store(&bt->req, BT_REQ_SET);
     while (atomic_load(&in->running) && atomic_load(&in->attn))
-        __builtin_ia32_pause();
+        nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
 }
 
 void bt_revoke(void *ctx, gpa_t at, bool all)

@@ -84,7 +84,8 @@ struct engine_part {
     uint8_t *rx, *rw; /* ncpus slices of slice bytes */
     size_t slice;
     unsigned ncpus;
-    pthread_mutex_t lock; /* code page counts, inval queues */
+    pthread_mutex_t lock;  /* code page counts; held while revoking */
+    pthread_mutex_t queue; /* bt[], inval queues; held for no wait */
     struct vm *vm;
     struct bt *bt[X86_CPUS_MAX];
     uint8_t *code_refs; /* per RAM page: vCPUs that hold blocks of it */
@@ -136,7 +137,7 @@ struct bt {
     uint8_t *ops;    /* arena of decoded instructions for callouts */
     size_t ops_at, ops_bytes;
     bool dropped; /* blocks were dropped since the flag was cleared */
-    /* writes to code pages, told by other threads; part->lock */
+    /* writes to code pages, told by other threads; part->queue */
     pthread_t thread; /* that is in bt_run, when in_run */
     _Atomic uint32_t in_run;
     bool altstack;

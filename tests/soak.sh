@@ -60,6 +60,14 @@ boot_once() { # options...: a kernel says its name and powers off
         grep -q 'up-42'
 }
 
+decode() {
+    "$(prog cpu/x86/decode_diff_test)" --count 100000000 --seed "${SEED:-1}" >$out/decode.txt
+    status=$?
+    cat $out/decode.txt
+    sed -n 's/^cpu asked/CPU asked/p' $out/decode.txt
+    return $status
+}
+
 fuzz() {
     scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
 }
@@ -88,7 +96,7 @@ log='console=ttyS0 quiet mitigations=off'
 generic='-k o/guest/generic/vmlinuz --initrd o/guest/generic/initrd.img'
 
 item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and #UD' \
-    "$(prog cpu/x86/decode_diff_test)" --count 100000000 --seed "${SEED:-1}"
+    decode
 item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
     "$(prog engine/interp/corpus_test)" --count 5000000 --seed "${SEED:-1}"
 item vectors 'vector forms against this CPU, 800 runs a shape' \

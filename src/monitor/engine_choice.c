@@ -61,8 +61,8 @@ static int choose_auto(enum abi_kvm kvm, struct engine_choice *out,
         return 0;
     }
     if (engine_find("interp")) {
-        snprintf(why, sizeof why,
-                 "%s and the translator (bt) is %s", kvm_word(kvm),
+        snprintf(why, sizeof why, "%s and the translator (bt) is %s",
+                 kvm_word(kvm),
                  engine_find("bt") ? "still young: ask for it by name"
                                    : "not in this build");
         choose(out, "interp", why);

@@ -195,7 +195,7 @@ TEST(masked_stores_at_a_page_end)
     memset(g.mem, 0, sizeof(g.mem));
     CHECK_EQ(vec_of(&g, "c4e26d2e8bf80f0000"), X86_VEC_PF);
     CHECK_EQ(fx_get64(g.mem + 0xff8), 0); /* all or nothing */
-    CHECK_EQ(g.cpu.exc.cr2, PAGE2 + 3); /* the last byte selected */
+    CHECK_EQ(g.cpu.exc.cr2, PAGE2 + 3);   /* the last byte selected */
     /* vmaskmovps ymm1, ymm2, [rbx+ff8]: the rest is zero */
     fx_put32(vec_xmm(&g.cpu, 2) + 8, 0);
     fx_put32(g.mem + 0xffc, 0x1234);

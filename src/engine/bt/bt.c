@@ -40,6 +40,7 @@ AT(lgpr, BT_LGPR);
 AT(slot, BT_SLOT(0));
 AT(gate, BT_GATE(0));
 AT(xsave, BT_XSAVE);
+AT(vec, BT_VEC);
 AT(tlb[0].r, BT_TLB_R(0));
 AT(tlb[1].w, BT_TLB_W(1));
 AT(tlb[2].host, BT_TLB_HOST(2));
@@ -144,6 +145,11 @@ static void wake(void *ctx)
     atomic_store(&bt->req, BT_REQ_SET);
 }
 
+static void leaving(void *outer)
+{
+    bt_vec_save(outer);
+}
+
 /* The first vCPU of a VM: pages, listeners. */
 static int part_attach(struct engine_part *part, struct vm *vm, struct err *e)
 {
@@ -183,6 +189,7 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     }
     bt->in = (struct interp *)(void *)iv;
     bt->in->outer = bt;
+    bt->in->leaving = leaving;
     bt->part = part;
     bt->self = (uintptr_t)bt;
     bt->xsave = cpu->xsave.b;

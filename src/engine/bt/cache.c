@@ -370,7 +370,10 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     if (!x.host)
         return NULL;
     b = bt_block_find(bt, x.host, va, bt->mode);
-    return b ? b : make(bt, va, &x);
+    if (b)
+        return b;
+    bt_vec_save(bt);
+    return make(bt, va, &x);
 }
 
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)

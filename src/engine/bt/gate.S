@@ -3,8 +3,9 @@
  * Into translated code and out of it. While it runs, GS points at struct bt
  * and all sixteen registers, RSP too, are the guest's; nothing may be pushed.
  *
- * The full gate stores everything into struct x86_cpu, runs bt_dispatch on the
- * host's stack, and goes on where that says. Before it, the quick gate asks
+ * The full gate stores all but the vector registers into struct x86_cpu, runs
+ * bt_dispatch on the host's stack, and goes on where that says. Vector state
+ * stays in the host's registers until bt_vec_save is called. Before it, the quick gate asks
  * bt_quick with only the registers saved that C may change: TLB fills and
  * branches that are known; it is C without vector registers and without calls.
  */
@@ -33,20 +34,26 @@ func bt_enter
     pushq %r14
     pushq %r15
     subq $24, %rsp
-    stmxcsr 8(%rsp)
     movq %rsp, %gs:BT_HOST_RSP
     movq %rsi, %gs:BT_JT
 load:
+    cmpl $0, %gs:BT_VEC
+    jne 2f
+    movl $1, %gs:BT_VEC
     movq %gs:BT_XSAVE, %rbx
     movl $7, %eax
     xorl %edx, %edx
     xrstor64 (%rbx)
-    movq %gs:BT_CPU, %rax
-    movq RFLAGS(%rax), %rcx
-    andl $ARITH, %ecx
-    orl $2, %ecx
-    pushq %rcx
-    popfq
+2:  movq %gs:BT_CPU, %rcx
+    movl RFLAGS(%rcx), %eax
+    movl %eax, %edx
+    movb %al, %ah
+    shrl $11, %edx
+    andl $1, %edx
+    movb %dl, %al
+    addb $0x7f, %al
+    sahf
+    movq %rcx, %rax
     movq GPR(1)(%rax), %rcx
     movq GPR(2)(%rax), %rdx
     movq GPR(3)(%rax), %rbx
@@ -86,19 +93,18 @@ full:
     movq %r14, GPR(14)(%rax)
     movq %r15, GPR(15)(%rax)
     movq %gs:BT_HOST_RSP, %rsp
-    pushfq
-    popq %rdx
+    movq %rax, %rbx
+    lahf
+    seto %al
+    movzbl %al, %ecx
+    movzbl %ah, %edx
+    shll $11, %ecx
     andl $ARITH, %edx
-    movq RFLAGS(%rax), %rcx
-    andq $~ARITH, %rcx
+    orl %edx, %ecx
+    movq RFLAGS(%rbx), %rdx
+    andq $~ARITH, %rdx
     orq %rdx, %rcx
-    movq %rcx, RFLAGS(%rax)
-    movq %gs:BT_XSAVE, %rbx
-    movl $7, %eax
-    xorl %edx, %edx
-    xsave64 (%rbx)
-    ldmxcsr 8(%rsp)
-    vzeroupper
+    movq %rcx, RFLAGS(%rbx)
     movq %gs:BT_SELF, %rdi
     call bt_dispatch
     testq %rax, %rax

@@ -25,6 +25,7 @@
 #define BT_SLOT(i)  (0xf0 + 8 * (i))  /* 8 spilled registers */
 #define BT_GATE(i)  (0x130 + 8 * (i)) /* 8 addresses in gate.S */
 #define BT_XSAVE    0x170             /* address of the guest's vector state */
+#define BT_VEC      0x178 /* u32: 1: it is in the host's registers */
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * pages. Then the branch caches of user and kernel: keys, host addresses. */
@@ -33,9 +34,9 @@
 #define BT_TLB_R(k)    (0x1000 + BT_TLB_KIND * (k))
 #define BT_TLB_W(k)    (0x3000 + BT_TLB_KIND * (k))
 #define BT_TLB_HOST(k) (0x5000 + BT_TLB_KIND * (k))
-#define BT_IB_N        2048
-#define BT_IB(k)       (0x13000 + 0x8000 * (k)) /* k as the TLB kinds */
-#define BT_IB_TGT(k)   (BT_IB(k) + 0x4000)
+#define BT_IB_N        8192
+#define BT_IB(k)       (0x13000 + 0x20000 * (k)) /* k as the TLB kinds */
+#define BT_IB_TGT(k)   (BT_IB(k) + 0x10000)
 
 #define BT_REQ_SET     0x4000000000000000
 

@@ -110,7 +110,8 @@ struct bt {
     uint64_t slot[8];
     uint64_t gate[8];
     void *xsave;
-    uint8_t pad[0x1000 - 0x178];
+    uint32_t vec; /* vector state: in the host's registers */
+    uint8_t pad[0x1000 - 0x17c];
     struct {
         uint64_t r[BT_TLB_N], w[BT_TLB_N], host[BT_TLB_N];
     } tlb[3];
@@ -118,6 +119,7 @@ struct bt {
         uint64_t key[BT_IB_N], tgt[BT_IB_N];
     } ib[3];
     /* C only */
+    bool ib_used[3];
     uint64_t ib_pages[64]; /* filter: low bits of pages in ib[] */
     struct interp *in;
     struct engine_part *part;
@@ -177,6 +179,10 @@ uint32_t bt_mode_now(const struct bt *bt);
  * Return: host address to go on at, or NULL: leave. */
 const void *bt_dispatch(struct bt *bt);
 void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit);
+
+/** bt_vec_save() - the guest's vector registers into cpu->xsave, before
+ * anything that may use the host's */
+void bt_vec_save(struct bt *bt);
 
 /* ---- cache.c ---- */
 

@@ -47,6 +47,7 @@ void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
 
     if ((k == TLB_USER) != !(va >> 63))
         return; /* kernel code in the lower half: always looked up */
+    bt->ib_used[k] = true;
     bt->ib[k].key[i] = -va;
     bt->ib[k].tgt[i] = (uintptr_t)code;
     bt->ib_pages[p / 64] |= BIT(p % 64);

@@ -6,6 +6,7 @@
  */
 #include "engine/bt/priv.h"
 
+#include "cpu/x86/insn.h"
 #include "cpu/x86/paging.h"
 #include "engine/interp/access.h"
 
@@ -30,6 +31,62 @@ uint32_t bt_mode_now(const struct bt *bt)
     if ((cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6)
         m |= BT_MODE_AVX;
     return m;
+}
+
+/* ---- vector state ---- */
+
+void bt_vec_save(struct bt *bt)
+{
+    static const uint32_t mxcsr = 0x1f80;
+    uint8_t *x = bt->cpu->xsave.b;
+    uint64_t bv;
+
+    if (!bt->vec)
+        return;
+    bt->vec = 0;
+    bt->st.vec_saves++;
+    asm volatile("xsave64 (%0)" : : "r"(x), "a"(7), "d"(0) : "memory");
+    asm volatile("ldmxcsr %0; vzeroupper" : : "m"(mxcsr));
+    memset(x + 8, 0, 16); /* FIP and FDP are the host's */
+    memcpy(&bv, x + 512, 8);
+    bv |= 3;
+    memcpy(x + 512, &bv, 8);
+}
+
+/* Whether the handler of @insn leaves the host's vector registers alone. */
+static bool novec(const struct x86_insn *insn)
+{
+    switch (x86_form_info(insn->form)->cls) {
+    case X86_CLS_INT:
+    case X86_CLS_BRANCH:
+    case X86_CLS_STRING:
+        return true;
+    case X86_CLS_SYSTEM:
+        break;
+    default:
+        return false;
+    }
+    switch (insn->op) {
+    case X86_OP_CLI:
+    case X86_OP_STI:
+    case X86_OP_CLAC:
+    case X86_OP_STAC:
+    case X86_OP_SWAPGS:
+    case X86_OP_INVLPG:
+    case X86_OP_RDTSC:
+    case X86_OP_RDTSCP:
+    case X86_OP_RDFSBASE:
+    case X86_OP_RDGSBASE:
+    case X86_OP_WRFSBASE:
+    case X86_OP_WRGSBASE:
+    case X86_OP_MOV:
+    case X86_OP_CLTS:
+    case X86_OP_HLT:
+    case X86_OP_VERW:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* ---- from C back to translated code ---- */
@@ -65,6 +122,7 @@ static const void *go_on(struct bt *bt)
         if (b)
             return resume(bt, bt->rx + b->code);
         bt->st.interp_insns++;
+        bt_vec_save(bt);
         if (interp_step(bt->in)) {
             bt->st.faults++;
             interp_faulted(bt->in);
@@ -110,6 +168,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     bt->st.callouts++;
     cpu->rip = s->va;
     if (!o) {
+        bt_vec_save(bt);
         if (interp_step(in)) {
             bt->st.faults++;
             interp_faulted(in);
@@ -118,6 +177,8 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     }
     bt->callouts[o->insn->op]++;
     bt->dropped = false;
+    if (!novec(o->insn))
+        bt_vec_save(bt);
     in->code_page = NULL;
     r = o->fn(in, o);
     if (r < 0) {
@@ -160,16 +221,10 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     return resume(bt, bt->rx + s->start);
 }
 
-const void *bt_dispatch(struct bt *bt)
+static const void *dispatch(struct bt *bt)
 {
     struct bt_site *s = &bt->sites[bt->site];
-    uint8_t *x = bt->cpu->xsave.b;
-    uint64_t bv;
 
-    memset(x + 8, 0, 16); /* FIP and FDP are the host's */
-    memcpy(&bv, x + 512, 8);
-    bv |= 3;
-    memcpy(x + 512, &bv, 8);
     bt->st.gates++;
     switch (bt->reason) {
     case BT_G_CALLOUT:
@@ -187,6 +242,15 @@ const void *bt_dispatch(struct bt *bt)
         bt->cpu->rip = s->va;
         return go_on(bt);
     }
+}
+
+const void *bt_dispatch(struct bt *bt)
+{
+    const void *code = dispatch(bt);
+
+    if (!code)
+        bt_vec_save(bt);
+    return code;
 }
 
 /* ---- the loop ---- */

@@ -28,6 +28,9 @@ static void half_clear(struct bt *bt, unsigned half)
 
 void bt_ib_flush(struct bt *bt, unsigned k)
 {
+    if (!bt->ib_used[k])
+        return;
+    bt->ib_used[k] = false;
     memset(bt->ib[k].key, 0, sizeof bt->ib[k].key);
     bt->ib[k].key[0] = 1;
 }
@@ -41,8 +44,10 @@ void bt_tlb_flush(struct bt *bt)
 {
     half_clear(bt, 0);
     half_clear(bt, 1);
-    for (unsigned k = 0; k < 3; k++)
+    for (unsigned k = 0; k < 3; k++) {
+        bt->ib_used[k] = true;
         bt_ib_flush(bt, k);
+    }
     memset(bt->ib_pages, 0, sizeof bt->ib_pages);
     bt->gen[0] = gen_now(bt, 0);
     bt->gen[1] = gen_now(bt, 1);

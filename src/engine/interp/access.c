@@ -21,6 +21,8 @@
 void interp_leave(struct interp *in)
 {
     interp_clock_sync(in);
+    if (in->leaving)
+        in->leaving(in->outer);
     atomic_store(&in->running, 0);
 }
 

@@ -163,6 +163,7 @@ struct interp {
     bool lin_stop;  /* cpu->lin wrote the running block's page */
     uint64_t wraps; /* times that generations began anew */
     void *outer;    /* the engine whose slow path this is, or NULL */
+    void (*leaving)(void *outer); /* before callbacks; may be NULL */
     struct interp_stats st;
 };
 

@@ -112,6 +112,9 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
     struct bt_cold *c = bt_cold_new(t, 0, site, BT_G_MISS);
     struct bt_site *s = &t->bt->sites[site];
 
+    /* Each access of an instruction is tried again alone: two of one TLB index
+     * would else drive each other out for ever. */
+    s->start = t->e.at;
     s->size = (uint8_t)size;
     s->write = write;
     s->kind = (uint8_t)kind;

@@ -99,12 +99,29 @@ static const void *resume(struct bt *bt, const void *code)
     return code;
 }
 
-/* Whether the main loop must look first. */
+/* Whether the main loop must look first. Takes over a new mode. */
 static bool must_leave(struct bt *bt)
 {
+    struct interp *in = bt->in;
+    struct x86_cpu *cpu = bt->cpu;
+    uint32_t mode;
+
     if (UNLIKELY(atomic_load_explicit(&bt->inval_n, memory_order_relaxed)))
         bt_inval_take(bt);
-    return interp_attention(bt->in) || bt_mode_now(bt) != bt->mode;
+    if (kick_pending(&cpu->kick) || atomic_load(&in->attn) ||
+        interp_must_step(in))
+        return true;
+    if (in->check) {
+        if (cpu->event.valid || cpu->activity != X86_ACT_RUN ||
+            x86_irq_window(cpu))
+            return true;
+        in->check = false;
+    }
+    mode = bt_mode_now(bt);
+    if (mode == BT_MODE_NONE)
+        return true;
+    bt->mode = mode;
+    return false;
 }
 
 /* Go on at cpu->rip. */
@@ -117,7 +134,7 @@ static const void *go_on(struct bt *bt)
         if (fault) {
             bt->st.faults++;
             interp_faulted(bt->in);
-            return NULL;
+            continue;
         }
         if (b)
             return resume(bt, bt->rx + b->code);
@@ -163,6 +180,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     struct x86_cpu *cpu = bt->cpu;
     struct interp *in = bt->in;
     const struct op *o = s == bt->sites ? NULL : site_op(bt, s);
+    uint32_t mode = bt->mode;
     int r;
 
     bt->st.callouts++;
@@ -196,7 +214,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     cpu->icount++;
     if (must_leave(bt))
         return NULL;
-    if (r == OP_NEXT && !bt->dropped)
+    if (r == OP_NEXT && !bt->dropped && bt->mode == mode)
         return resume(bt, bt->rx + s->next);
     return go_on(bt);
 }

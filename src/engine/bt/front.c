@@ -238,10 +238,9 @@ static enum bt_how how_stack(const struct x86_insn *insn)
         return HOW_CALLOUT;
     if (insn->op == X86_OP_LEAVE)
         return HOW_LEAVE;
-    if (insn->op == X86_OP_PUSH &&
-        (p->kind == X86_OPND_GPR || p->kind == X86_OPND_IMM))
+    if (insn->op == X86_OP_PUSH && p->kind != X86_OPND_SEG)
         return HOW_PUSH;
-    if (insn->op == X86_OP_POP && p->kind == X86_OPND_GPR && p->reg != X86_RSP)
+    if (insn->op == X86_OP_POP && p->kind == X86_OPND_GPR)
         return HOW_POP;
     return HOW_CALLOUT;
 }

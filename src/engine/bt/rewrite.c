@@ -315,6 +315,24 @@ void bt_push_imm(struct bt_tr *t, uint64_t v, uint32_t avoid)
     e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, -8, true);
 }
 
+/* PUSH [mem]: load, then store, each an access of its own. */
+static void push_mem(struct bt_tr *t)
+{
+    struct bt_acc a;
+
+    bt_acc_open(t, EA_OPND, 8, false, 0, ANY, false, &a);
+    load_r1(t, a.r2, a.r1);
+    e_save(&t->e, a.r2, SLOT_TGT);
+    bt_acc_ready(t, &a);
+    bt_acc_close(t, &a);
+    bt_acc_open(t, EA_PUSH, 8, true, 0, ANY, false, &a);
+    e_load(&t->e, a.r2, SLOT_TGT);
+    store_r1(t, a.r1, a.r2);
+    bt_acc_ready(t, &a);
+    bt_acc_close(t, &a);
+    e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, -8, true);
+}
+
 static void push(struct bt_tr *t, const struct x86_insn *insn)
 {
     unsigned r = insn->opnd[0].reg;
@@ -322,6 +340,10 @@ static void push(struct bt_tr *t, const struct x86_insn *insn)
 
     if (insn->opnd[0].kind == X86_OPND_IMM) {
         bt_push_imm(t, insn->imm, 0);
+        return;
+    }
+    if (insn->opnd[0].kind == X86_OPND_MEM) {
+        push_mem(t);
         return;
     }
     bt_acc_open(t, EA_PUSH, 8, true, R(r), ANY, false, &a);
@@ -340,6 +362,8 @@ static void pop(struct bt_tr *t, const struct x86_insn *insn)
     bt_acc_ready(t, &a);
     load_r1(t, r, a.r1);
     bt_acc_close(t, &a);
+    if (r == X86_RSP)
+        return;
     e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, 8, true);
 }
 

@@ -7,6 +7,7 @@
 #include "engine/bt/priv.h"
 
 #include "cpu/x86/insn.h"
+#include "cpu/x86/lapic.h"
 #include "cpu/x86/paging.h"
 #include "engine/interp/access.h"
 
@@ -212,6 +213,10 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     if (r != OP_JUMP)
         cpu->rip += o->len;
     cpu->icount++;
+    /* What STI's shadow would hold back isn't there. */
+    if (cpu->shadow == X86_SHADOW_STI && !kick_pending(&cpu->kick) &&
+        x86_lapic_pending(cpu) < 0 && !cpu->nmi_pending)
+        cpu->shadow = 0;
     if (must_leave(bt))
         return NULL;
     if (r == OP_NEXT && !bt->dropped && bt->mode == mode)

@@ -29,8 +29,10 @@ struct bt_cold {
     bool miss; /* r1, r2 (and rcx) are to be put back, the EA made */
     bool rcx;  /* ... rcx too */
     uint8_t r1, r2;
-    uint8_t insn; /* index: whose memory operand */
-    uint8_t ea;   /* enum ea_kind */
+    uint8_t insn;  /* index: whose memory operand */
+    uint8_t ea;    /* enum ea_kind */
+    bool borrowed; /* r1, r2 are the block's: taken again on the way back */
+    uint32_t back; /* the access */
 };
 
 enum ea_kind {
@@ -76,6 +78,10 @@ struct bt_tr {
     struct bt_cold cold[BT_COLD_MAX];
     unsigned ncold;
     bool full;
+    /* Two registers that no instruction of the block uses, X86_REG_NONE: held
+     * over several accesses, given back before anything else may see them. */
+    uint8_t b1, b2;
+    bool held;
     uint64_t granules; /* pieces of the page that were read */
 };
 
@@ -83,6 +89,7 @@ struct bt_tr {
 struct bt_acc {
     uint8_t r1, r2;
     bool keep_r1; /* r1 is the destination: not put back */
+    bool borrowed;
 };
 
 /* ---- front.c ---- */

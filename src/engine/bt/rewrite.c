@@ -21,8 +21,27 @@ void bt_gate_jump(struct bt_tr *t, uint32_t site, unsigned gate)
     e_jmp_gs(&t->e, BT_GATE(gate));
 }
 
+/* ---- borrowed registers ---- */
+
+static void hold(struct bt_tr *t)
+{
+    e_save(&t->e, t->b1, SLOT_R1);
+    e_save(&t->e, t->b2, SLOT_R2);
+    t->held = true;
+}
+
+static void give_back(struct bt_tr *t)
+{
+    if (!t->held)
+        return;
+    e_load(&t->e, t->b1, SLOT_R1);
+    e_load(&t->e, t->b2, SLOT_R2);
+    t->held = false;
+}
+
 static void callout(struct bt_tr *t)
 {
+    give_back(t);
     bt_gate_jump(t, bt_site_new(t, t->va[t->at]), BT_G_CALLOUT);
 }
 
@@ -103,6 +122,28 @@ static void acc_check(struct bt_tr *t, const struct bt_acc *a, unsigned size,
     e_load(e, X86_RCX, SLOT_CX);
 }
 
+/* As bt_acc_open, with the block's two registers. */
+static void acc_borrowed(struct bt_tr *t, enum ea_kind ea, unsigned size,
+                         bool write, struct bt_cold *c, struct bt_acc *a)
+{
+    unsigned kind = t->b->mode & BT_MODE_KIND;
+    struct bt_map *m;
+
+    if (!t->held)
+        hold(t);
+    *a = (struct bt_acc){.r1 = t->b1, .r2 = t->b2, .borrowed = true};
+    c->r1 = t->b1;
+    c->r2 = t->b2;
+    c->borrowed = true;
+    c->back = t->e.at;
+    ea_emit(t, &t->insn[t->at], t->va[t->at], ea, a->r1, a->r2);
+    acc_check(t, a, size, write ? BT_TLB_W(kind) : BT_TLB_R(kind),
+              BT_TLB_HOST(kind), c);
+    m = &t->bt->maps[t->bt->nmaps - 1];
+    m->r1 = t->b1;
+    m->r2 = t->b2;
+}
+
 void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
                  uint32_t avoid, unsigned want, bool low, struct bt_acc *a)
 {
@@ -118,6 +159,14 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
     s->size = (uint8_t)size;
     s->write = write;
     s->kind = (uint8_t)kind;
+    c->miss = true;
+    c->insn = (uint8_t)t->at;
+    c->ea = (uint8_t)ea;
+    if (t->b1 != ANY && t->how[t->at] < HOW_JMP) {
+        acc_borrowed(t, ea, size, write, c, a);
+        return;
+    }
+    a->borrowed = false;
     if (ea == EA_OPND) {
         if (insn->base < 16)
             avoid |= R(insn->base);
@@ -134,11 +183,8 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
                  !(t->live[t->at] && want == X86_RCX) && !(low && want > 7);
     a->r1 = (uint8_t)(a->keep_r1 ? want : pick(allowed));
     a->r2 = (uint8_t)pick(~(avoid | R(a->r1)) & 0xffff);
-    c->miss = true;
     c->r1 = a->r1;
     c->r2 = a->r2;
-    c->insn = (uint8_t)t->at;
-    c->ea = (uint8_t)ea;
     e_save(&t->e, a->r1, SLOT_R1);
     e_save(&t->e, a->r2, SLOT_R2);
     ea_emit(t, insn, t->va[t->at], ea, a->r1, a->r2);
@@ -149,13 +195,29 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
 
 void bt_acc_ready(struct bt_tr *t, const struct bt_acc *a)
 {
-    e_load(&t->e, a->r2, SLOT_R2);
+    if (!a->borrowed)
+        e_load(&t->e, a->r2, SLOT_R2);
 }
 
 void bt_acc_close(struct bt_tr *t, const struct bt_acc *a)
 {
-    if (!a->keep_r1)
+    if (!a->keep_r1 && !a->borrowed)
         e_load(&t->e, a->r1, SLOT_R1);
+}
+
+/* The ways back into code that expects its registers to be held. */
+static void pads(struct bt_tr *t, const struct bt_cold *c)
+{
+    struct bt_site *s = &t->bt->sites[c->site];
+    uint32_t next = s->next;
+
+    s->start = t->e.at;
+    hold(t);
+    e_patch32(&t->e, e_jmp(&t->e), c->back);
+    s->next = t->e.at;
+    hold(t);
+    e_patch32(&t->e, e_jmp(&t->e), next);
+    t->held = false;
 }
 
 void bt_cold_emit(struct bt_tr *t)
@@ -177,6 +239,8 @@ void bt_cold_emit(struct bt_tr *t)
             e_load(&t->e, c->r2, SLOT_R2);
         }
         bt_gate_jump(t, c->site, c->gate);
+        if (c->borrowed)
+            pads(t, c);
     }
 }
 
@@ -380,6 +444,56 @@ static void leave(struct bt_tr *t)
 
 /* ---- all ---- */
 
+static bool accesses(const struct bt_tr *t, unsigned i)
+{
+    switch ((enum bt_how)t->how[i]) {
+    case HOW_PLAIN:
+        return mem_opnd(&t->insn[i]) != NULL;
+    case HOW_PUSH:
+    case HOW_POP:
+    case HOW_LEAVE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Two registers for the whole block, if it has accesses enough. RCX is what
+ * the check needs besides when flags are live. */
+static void borrow(struct bt_tr *t)
+{
+    uint32_t used = R(X86_RSP) | R(X86_RCX);
+    unsigned n = 0;
+    bool low = false;
+
+    t->b1 = t->b2 = ANY;
+    t->held = false;
+    for (unsigned i = 0; i < t->n; i++) {
+        const struct x86_insn *insn = &t->insn[i];
+
+        if (t->how[i] == HOW_CALLOUT)
+            continue;
+        n += accesses(t, i);
+        used |= regs_of(insn);
+        if (insn->base < 16)
+            used |= R(insn->base);
+        if (insn->index < 16)
+            used |= R(insn->index);
+        for (unsigned k = 0; k < insn->nopnds; k++)
+            low |= insn->opnd[k].high;
+        if (t->how[i] == HOW_LEAVE)
+            used |= R(X86_RBP);
+    }
+    if (n < 2 || !(BASES & ~used & (low ? 0xff : 0xffff)))
+        return;
+    n = pick(BASES & ~used & (low ? 0xff : 0xffff));
+    used |= R(n);
+    if (!(~used & 0xffff))
+        return;
+    t->b1 = (uint8_t)n;
+    t->b2 = (uint8_t)pick(~used & 0xffff);
+}
+
 static void rewrite_one(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -425,6 +539,7 @@ void bt_rewrite(struct bt_tr *t)
 {
     struct bt *bt = t->bt;
 
+    borrow(t);
     for (t->at = 0; t->at < t->n; t->at++) {
         uint32_t from = bt->nsites;
 
@@ -432,16 +547,20 @@ void bt_rewrite(struct bt_tr *t)
         bt->maps[bt->nmaps++] = (struct bt_map){
             .host = t->e.at,
             .off = (uint16_t)(t->va[t->at] - t->b->va),
-            .r1 = ANY,
-            .r2 = ANY,
+            .r1 = t->held ? t->b1 : ANY,
+            .r2 = t->held ? t->b2 : ANY,
         };
+        if (t->how[t->at] >= HOW_JMP)
+            give_back(t);
         if (t->how[t->at] != HOW_CALLOUT)
             bt->st.native_insns++;
         rewrite_one(t);
         for (; from < bt->nsites; from++)
             bt->sites[from].next = t->e.at;
     }
-    if (!t->ended || t->how[t->n - 1] == HOW_CALLOUT)
+    if (!t->ended || t->how[t->n - 1] == HOW_CALLOUT) {
+        give_back(t);
         bt_exit_to(t, t->b->va + t->b->len);
+    }
     bt_cold_emit(t);
 }

@@ -64,6 +64,8 @@ static bool guest_fault(ucontext_t *uc)
         m++;
     if (m->r1 != 0xff)
         *reg_of(uc, m->r1) = (greg_t)bt->slot[0];
+    if (m->r2 != 0xff)
+        *reg_of(uc, m->r2) = (greg_t)bt->slot[1];
     bt->st.host_faults++;
     bt->sites[0].va = b->va + m->off;
     bt->site = 0;

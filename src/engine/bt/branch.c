@@ -18,19 +18,25 @@ static unsigned kind_of(const struct bt_tr *t)
 
 /* ---- direct ---- */
 
-/* jmp to @va of the same page: the rel32 leads to a stub until it's linked. */
+static bool same_page(const struct bt_tr *t, uint64_t va)
+{
+    return (va ^ t->b->va) >> 12 == 0;
+}
+
+/* jmp to @va: the rel32 leads to a stub until it's linked. */
 static void link_jump(struct bt_tr *t, uint32_t rel, uint64_t va)
 {
     uint32_t site = bt_site_new(t, va);
 
     t->bt->sites[site].start = rel;
+    t->bt->sites[site].cross = !same_page(t, va);
     bt_cold_new(t, rel, site, BT_G_LINK);
 }
 
 /* The cache's entry for a target that is known. */
 static void const_jump(struct bt_tr *t, uint64_t va, bool poll)
 {
-    unsigned k = kind_of(t), i = (unsigned)va & (BT_IB_N - 1);
+    unsigned k = kind_of(t), i = bt_ib_index(k, va);
     struct emit *e = &t->e;
     bool small = (uint64_t)(int64_t)(int32_t)va == va;
     uint32_t hit;
@@ -79,11 +85,6 @@ static void poll(struct bt_tr *t, uint64_t va)
     e_load(e, X86_RCX, SLOT_JCX);
 }
 
-static bool same_page(const struct bt_tr *t, uint64_t va)
-{
-    return (va ^ t->b->va) >> 12 == 0;
-}
-
 static bool is_back(const struct bt_tr *t, uint64_t va)
 {
     return va <= t->va[t->n - 1];
@@ -91,7 +92,9 @@ static bool is_back(const struct bt_tr *t, uint64_t va)
 
 void bt_exit_to(struct bt_tr *t, uint64_t va)
 {
-    if (!same_page(t, va)) {
+    bool kernel = kind_of(t) != TLB_USER && va >> 63;
+
+    if (!same_page(t, va) && !kernel) {
         const_jump(t, va, is_back(t, va));
         return;
     }
@@ -156,7 +159,7 @@ static void indirect(struct bt_tr *t)
     e_save(e, X86_RAX, SLOT_JAX);
     e_save(e, X86_RDX, SLOT_JDX);
     e_save(e, X86_RCX, BT_RIP);
-    e_pext(e, X86_RAX, X86_RCX, BT_IBMASK);
+    e_pext(e, X86_RAX, X86_RCX, BT_IBMASK(k));
     e_gsx_op(e, 0x8b, X86_RDX, X86_RAX, BT_IB(k));
     e_lea(e, X86_RCX, X86_RCX, X86_RDX, 0, 0, true);
     e_load(e, X86_RDX, BT_REQ);

@@ -34,7 +34,7 @@ AT(fsbase, BT_FSBASE);
 AT(gsbase, BT_GSBASE);
 AT(tlbmask, BT_TLBMASK);
 AT(himask, BT_HIMASK);
-AT(ibmask, BT_IBMASK);
+AT(ibmask[0], BT_IBMASK(0));
 AT(lflags, BT_LFLAGS);
 AT(lgpr, BT_LGPR);
 AT(slot, BT_SLOT(0));

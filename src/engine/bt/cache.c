@@ -221,6 +221,7 @@ void bt_cache_flush(struct bt *bt)
         page_unmark(bt, &bt->pages[i]);
     memset(bt->hash, 0, sizeof *bt->hash << BT_HASH_BITS);
     memset(bt->phash, 0, sizeof *bt->phash << BT_PHASH_BITS);
+    bt->nxlinks = 0;
     bt->nblocks = bt->npages = bt->nmaps = 0;
     bt->nsites = 1;
     bt->code_at = 0;

@@ -6,26 +6,26 @@
 #ifndef DOPPEL_ENGINE_BT_LAYOUT_H
 #define DOPPEL_ENGINE_BT_LAYOUT_H
 
-#define BT_SELF     0x00
-#define BT_CPU      0x08
-#define BT_HOST_RSP 0x10
-#define BT_JT       0x18 /* where an indirect jump goes */
-#define BT_RIP      0x20 /* guest target of a jump that missed */
-#define BT_SITE     0x28 /* u32 */
-#define BT_REASON   0x2c /* u32 */
-#define BT_VA       0x30 /* guest address of a TLB miss */
-#define BT_REQ      0x38 /* 0, or BT_REQ_SET: leave translated code */
-#define BT_FSBASE   0x40
-#define BT_GSBASE   0x48
-#define BT_TLBMASK  0x50 /* pext: address bits that select a TLB entry */
-#define BT_HIMASK   0x58 /* pext: address bits above the page offset */
-#define BT_IBMASK   0x60 /* pext: address bits that select a branch entry */
-#define BT_LFLAGS   0x68 /* light gate: lahf and seto */
-#define BT_LGPR     0x70 /* light gate: 16 registers */
-#define BT_SLOT(i)  (0xf0 + 8 * (i))  /* 8 spilled registers */
-#define BT_GATE(i)  (0x130 + 8 * (i)) /* 8 addresses in gate.S */
-#define BT_XSAVE    0x170             /* address of the guest's vector state */
-#define BT_VEC      0x178 /* u32: 1: it is in the host's registers */
+#define BT_SELF      0x00
+#define BT_CPU       0x08
+#define BT_HOST_RSP  0x10
+#define BT_JT        0x18 /* where an indirect jump goes */
+#define BT_RIP       0x20 /* guest target of a jump that missed */
+#define BT_SITE      0x28 /* u32 */
+#define BT_REASON    0x2c /* u32 */
+#define BT_VA        0x30 /* guest address of a TLB miss */
+#define BT_REQ       0x38 /* 0, or BT_REQ_SET: leave translated code */
+#define BT_FSBASE    0x40
+#define BT_GSBASE    0x48
+#define BT_TLBMASK   0x50 /* pext: address bits that select a TLB entry */
+#define BT_HIMASK    0x58 /* pext: address bits above the page offset */
+#define BT_LFLAGS    0x68 /* light gate: lahf and seto */
+#define BT_LGPR      0x70 /* light gate: 16 registers */
+#define BT_SLOT(i)   (0xf0 + 8 * (i))  /* 8 spilled registers */
+#define BT_GATE(i)   (0x130 + 8 * (i)) /* 8 addresses in gate.S */
+#define BT_XSAVE     0x170             /* address of the guest's vector state */
+#define BT_IBMASK(k) (0x180 + 8 * (k)) /* pext: bits that select an entry */
+#define BT_VEC       0x178 /* u32: 1: it is in the host's registers */
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * pages. Then the branch caches of user and kernel: keys, host addresses. */
@@ -34,9 +34,10 @@
 #define BT_TLB_R(k)    (0x1000 + BT_TLB_KIND * (k))
 #define BT_TLB_W(k)    (0x3000 + BT_TLB_KIND * (k))
 #define BT_TLB_HOST(k) (0x5000 + BT_TLB_KIND * (k))
-#define BT_IB_N        8192
-#define BT_IB(k)       (0x13000 + 0x20000 * (k)) /* k as the TLB kinds */
-#define BT_IB_TGT(k)   (BT_IB(k) + 0x10000)
+#define BT_IB_N        16384 /* user: the first 2048 of them */
+#define BT_IB_USER_N   2048
+#define BT_IB(k)       (0x13000 + 0x40000 * (k)) /* k as the TLB kinds */
+#define BT_IB_TGT(k)   (BT_IB(k) + 0x20000)
 
 #define BT_REQ_SET     0x4000000000000000
 

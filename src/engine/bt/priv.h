@@ -29,7 +29,7 @@ struct bt_site {
     uint8_t size;        /* bytes of the access */
     bool write;
     uint8_t kind; /* enum tlb_kind that the code assumes */
-    uint8_t ib;   /* 1 + index class when to be put into a branch cache */
+    bool cross;   /* LINK: into another page; next is the stub's offset */
 };
 
 /* One translated block. Key: host address of its first byte, va, mode. */
@@ -75,6 +75,7 @@ struct bt_page {
 #define BT_HASH_BITS  16
 #define BT_PHASH_BITS 12
 #define BT_INVAL_MAX  64
+#define BT_XLINKS     16384U
 
 struct bt;
 
@@ -105,13 +106,14 @@ struct bt {
     uint32_t site, reason;
     uint64_t va;
     _Atomic uint64_t req;
-    uint64_t fsbase, gsbase, tlbmask, himask, ibmask, lflags;
+    uint64_t fsbase, gsbase, tlbmask, himask, unused, lflags;
     uint64_t lgpr[16];
     uint64_t slot[8];
     uint64_t gate[8];
     void *xsave;
     uint32_t vec; /* vector state: in the host's registers */
-    uint8_t pad[0x1000 - 0x17c];
+    uint64_t ibmask[3];
+    uint8_t pad[0x1000 - 0x198];
     struct {
         uint64_t r[BT_TLB_N], w[BT_TLB_N], host[BT_TLB_N];
     } tlb[3];
@@ -120,6 +122,9 @@ struct bt {
     } ib[3];
     /* C only */
     bool ib_used[3];
+    /* sites of kernel jumps into other pages that are linked */
+    uint32_t xlink[BT_XLINKS];
+    uint32_t nxlinks;
     uint64_t ib_pages[64]; /* filter: low bits of pages in ib[] */
     struct interp *in;
     struct engine_part *part;
@@ -222,6 +227,12 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
 void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
+/* Bits 2 and up select: functions begin at multiples of 16. */
+static inline unsigned bt_ib_index(unsigned k, uint64_t va)
+{
+    return (unsigned)(va >> 2) & ((k == TLB_USER ? BT_IB_USER_N : BT_IB_N) - 1);
+}
+
 static inline unsigned bt_tlb_index(uint64_t va)
 {
     return (unsigned)((va >> 12 & 511) | (va >> 63) << 9);

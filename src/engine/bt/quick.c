@@ -43,7 +43,7 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
 
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
 {
-    unsigned i = (unsigned)va & (BT_IB_N - 1), p = (unsigned)(va >> 12) & 4095;
+    unsigned i = bt_ib_index(k, va), p = (unsigned)(va >> 12) & 4095;
 
     if ((k == TLB_USER) != !(va >> 63))
         return; /* kernel code in the lower half: always looked up */
@@ -99,6 +99,20 @@ static const void *jump_to(struct bt *bt, uint64_t va)
     return code;
 }
 
+/* Between kernel pages: until the kernel's translations change. */
+static const void *link_cross(struct bt *bt, const struct bt_site *s)
+{
+    const uint8_t *code = jump_to(bt, s->va);
+
+    if (!code || bt->nxlinks == BT_XLINKS)
+        return code;
+    bt->xlink[bt->nxlinks++] = bt->site;
+    *(uint32_t __attribute__((aligned(1), may_alias)) *)(bt->rw + s->start) =
+        (uint32_t)(code - (bt->rx + s->start + 4));
+    bt->st.links++;
+    return code;
+}
+
 static const void *link_to(struct bt *bt, const struct bt_site *s)
 {
     struct bt_block *from = &bt->blocks[s->block], *b;
@@ -128,7 +142,7 @@ const void *bt_quick(struct bt *bt)
             return NULL;
         return bt->rx + s->start;
     case BT_G_LINK:
-        return link_to(bt, s);
+        return s->cross ? link_cross(bt, s) : link_to(bt, s);
     case BT_G_CONST:
         bt->st.ib_misses++;
         return jump_to(bt, s->va);

@@ -238,6 +238,8 @@ void bt_cold_emit(struct bt_tr *t)
             e_load(&t->e, c->r1, SLOT_R1);
             e_load(&t->e, c->r2, SLOT_R2);
         }
+        if (t->bt->sites[c->site].cross)
+            t->bt->sites[c->site].next = t->e.at;
         bt_gate_jump(t, c->site, c->gate);
         if (c->borrowed)
             pads(t, c);

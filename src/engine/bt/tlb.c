@@ -26,13 +26,28 @@ static void half_clear(struct bt *bt, unsigned half)
     }
 }
 
+/* Undo the direct jumps between kernel pages. */
+static void unlink_all(struct bt *bt)
+{
+    for (uint32_t i = 0; i < bt->nxlinks; i++) {
+        const struct bt_site *s = &bt->sites[bt->xlink[i]];
+        uint32_t rel = s->next - s->start - 4;
+
+        memcpy(bt->rw + s->start, &rel, 4);
+    }
+    bt->nxlinks = 0;
+}
+
 void bt_ib_flush(struct bt *bt, unsigned k)
 {
+    if (k != TLB_USER)
+        unlink_all(bt);
     if (!bt->ib_used[k])
         return;
     bt->ib_used[k] = false;
-    memset(bt->ib[k].key, 0, sizeof bt->ib[k].key);
-    bt->ib[k].key[0] = 1;
+    memset(bt->ib[k].key, 0,
+           (k == TLB_USER ? BT_IB_USER_N : BT_IB_N) * sizeof bt->ib[k].key[0]);
+    bt->ib[k].key[0] = 16; /* of minus 16, which another index has */
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -69,6 +84,13 @@ void bt_tlb_sync(struct bt *bt)
     }
 }
 
+static void ib_flush_all(struct bt *bt)
+{
+    for (unsigned k = 0; k < 3; k++)
+        bt_ib_flush(bt, k);
+    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
+}
+
 static void page_drop(struct bt *bt, uint64_t va)
 {
     unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
@@ -76,8 +98,7 @@ static void page_drop(struct bt *bt, uint64_t va)
     for (unsigned k = 0; k < 3; k++)
         bt->tlb[k].r[i] = bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
     if (bt->ib_pages[p / 64] >> (p % 64) & 1)
-        for (unsigned k = 0; k < 3; k++)
-            bt_ib_flush(bt, k);
+        ib_flush_all(bt);
 }
 
 /* ---- hooks of cpu/x86 ---- */
@@ -107,7 +128,8 @@ void bt_tlb_init(struct bt *bt)
     bt->lin.root = lin_root;
     bt->tlbmask = UINT64_C(0x1ff) << 12 | BIT(63);
     bt->himask = PAGE;
-    bt->ibmask = BT_IB_N - 1;
+    bt->ibmask[TLB_USER] = (BT_IB_USER_N - 1) << 2;
+    bt->ibmask[TLB_SUP] = bt->ibmask[TLB_SUPAC] = (BT_IB_N - 1) << 2;
     bt_tlb_flush(bt);
 }
 

@@ -364,7 +364,8 @@ static void liveness(struct bt_tr *t)
 static bool ends_block(const struct x86_insn *insn)
 {
     return (x86_form_info(insn->form)->attr &
-            (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0;
+            (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0 ||
+           insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
 }
 
 static void decode_block(struct bt_tr *t)

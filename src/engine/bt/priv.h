@@ -28,8 +28,20 @@ struct bt_site {
     uint32_t block;      /* index */
     uint8_t size;        /* bytes of the access */
     bool write;
-    uint8_t kind; /* enum tlb_kind that the code assumes */
-    bool cross;   /* LINK: into another page; next is the stub's offset */
+    uint8_t kind;  /* enum tlb_kind that the code assumes */
+    uint8_t quick; /* enum bt_quick_op */
+    bool cross;    /* LINK: into another page; next is the stub's offset */
+};
+
+/* Callouts that the quick gate may serve. */
+enum bt_quick_op {
+    BT_Q_NONE,
+    BT_Q_CLI,
+    BT_Q_STI,
+    BT_Q_PUSHF,
+    BT_Q_SWAPGS,
+    BT_Q_STAC,
+    BT_Q_CLAC
 };
 
 /* One translated block. Key: host address of its first byte, va, mode. */

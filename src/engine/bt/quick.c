@@ -130,11 +130,98 @@ static const void *link_to(struct bt *bt, const struct bt_site *s)
     return bt->rx + b->code;
 }
 
+/* ---- a few system instructions of supervisor code ---- */
+
+static bool irq_may_wait(const struct x86_cpu *cpu)
+{
+    uint32_t any = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        any |= cpu->lapic.irr[i];
+    return any || cpu->nmi_pending || kick_pending(&cpu->kick);
+}
+
+static bool pushf(struct bt *bt)
+{
+    uint64_t va = bt->lgpr[X86_RSP] - 8, off, v;
+    unsigned k = bt->mode & BT_MODE_KIND, i = bt_tlb_index(va);
+
+    off = va + bt->tlb[k].w[i];
+    if (off > 4096 - 8)
+        return false;
+    v = bt->cpu->rflags & ~(X86_FL_ARITH | X86_FL_VM | X86_FL_RF);
+    v |= (bt->lflags >> 8 & 0xd5) | (bt->lflags & 1) << 11;
+    *(uint64_t __attribute__((
+        aligned(1), may_alias)) *)(uintptr_t)(bt->tlb[k].host[i] + off) = v;
+    bt->lgpr[X86_RSP] = va;
+    return true;
+}
+
+/* STAC, CLAC: what follows has another mode. */
+static const void *set_ac(struct bt *bt, const struct bt_site *s, bool on)
+{
+    struct interp *in = bt->in;
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t rflags = cpu->rflags;
+    uint32_t mode = bt->mode;
+    const void *code;
+
+    if (on || !(cpu->cr4 & X86_CR4_SMAP))
+        bt->mode = (mode & ~BT_MODE_KIND) | TLB_SUPAC;
+    else
+        bt->mode = (mode & ~BT_MODE_KIND) | TLB_SUP;
+    code = jump_to(bt, s->va + 3);
+    if (!code) {
+        bt->mode = mode;
+        return NULL;
+    }
+    cpu->rflags = on ? rflags | X86_FL_AC : rflags & ~X86_FL_AC;
+    in->kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
+    in->tlb = in->tables + (size_t)in->kind * TLB_ENTRIES;
+    return code;
+}
+
+static const void *quick_op(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t base;
+
+    switch ((enum bt_quick_op)s->quick) {
+    case BT_Q_NONE:
+        return NULL;
+    case BT_Q_CLI:
+        cpu->rflags &= ~X86_FL_IF;
+        break;
+    case BT_Q_STI:
+        if (!(cpu->rflags & X86_FL_IF) && irq_may_wait(cpu))
+            return NULL;
+        cpu->rflags |= X86_FL_IF;
+        break;
+    case BT_Q_PUSHF:
+        if (!pushf(bt))
+            return NULL;
+        break;
+    case BT_Q_SWAPGS:
+        base = cpu->seg[X86_SEG_GS].base;
+        cpu->seg[X86_SEG_GS].base = cpu->msr.kernel_gs_base;
+        cpu->msr.kernel_gs_base = base;
+        bt->gsbase = cpu->seg[X86_SEG_GS].base;
+        break;
+    case BT_Q_STAC:
+    case BT_Q_CLAC:
+        return set_ac(bt, s, s->quick == BT_Q_STAC);
+    }
+    bt->st.quick_ops++;
+    return bt->rx + s->next;
+}
+
 const void *bt_quick(struct bt *bt)
 {
     const struct bt_site *s = &bt->sites[bt->site];
 
     switch (bt->reason) {
+    case BT_G_CALLOUT:
+        return quick_op(bt, s);
     case BT_G_MISS:
         bt->st.tlb_misses++;
         if ((bt->va & 0xfff) + s->size > 4096 ||

@@ -288,6 +288,18 @@ static bool may_keep_flags(const struct x86_insn *insn,
            (insn->imm & (insn->opnd[0].size == 8 ? 63 : 31)) == 0;
 }
 
+/* What @insn sets whatever they were. Undefined ones too, but for divisions:
+ * Intel CPUs leave them, and the interpreter is to agree. */
+static uint32_t kills(const struct x86_insn *insn,
+                      const struct x86_form_info *fi)
+{
+    if (may_keep_flags(insn, fi))
+        return 0;
+    if (insn->op == X86_OP_DIV || insn->op == X86_OP_IDIV)
+        return 0;
+    return (fi->fl_written | fi->fl_undef) & FL_ALL;
+}
+
 /* Flags that must be right before @insn, @live being those after it. */
 static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
                             uint32_t live)
@@ -298,8 +310,7 @@ static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
         return FL_ALL;
     if (how == HOW_NOTHING)
         return live;
-    if (!may_keep_flags(insn, fi))
-        live &= ~(fi->fl_written | fi->fl_undef);
+    live &= ~kills(insn, fi);
     return (live | fi->fl_read) & FL_ALL;
 }
 
@@ -324,8 +335,8 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
         if (how == HOW_CALLOUT)
             break;
         live |= live_before(&insn, how, 0) & ~killed;
-        if (how != HOW_NOTHING && !may_keep_flags(&insn, fi))
-            killed |= (fi->fl_written | fi->fl_undef) & FL_ALL;
+        if (how != HOW_NOTHING)
+            killed |= kills(&insn, fi);
         if (killed == FL_ALL || fi->cls == X86_CLS_BRANCH)
             return live | (FL_ALL & ~killed);
         at += insn.len;

@@ -68,6 +68,15 @@ decode() {
     return $status
 }
 
+corpus() {
+    "$(prog engine/interp/corpus_test)" --count 5000000 --seed "${SEED:-1}" >$out/corpus.txt
+    status=$?
+    cat $out/corpus.txt
+    grep -E '^ *(forms|cases)' $out/corpus.txt | tr -s ' \n' ' '
+    echo
+    return $status
+}
+
 fuzz() {
     scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
 }
@@ -98,7 +107,7 @@ generic='-k o/guest/generic/vmlinuz --initrd o/guest/generic/initrd.img'
 item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and #UD' \
     decode
 item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
-    "$(prog engine/interp/corpus_test)" --count 5000000 --seed "${SEED:-1}"
+    corpus
 item vectors 'vector forms against this CPU, 800 runs a shape' \
     env VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
 item mutants 'planted faults found' sh tests/mutants.sh

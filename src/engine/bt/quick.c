@@ -11,6 +11,9 @@ const void *bt_quick(struct bt *bt);
 
 #define PAGE (~UINT64_C(0xfff))
 
+typedef uint32_t __attribute__((aligned(1), may_alias)) unaligned32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) unaligned64;
+
 static ALWAYS_INLINE uint64_t key_none(unsigned i)
 {
     return i ? 0 : -UINT64_C(0x1000);
@@ -107,7 +110,7 @@ static const void *link_cross(struct bt *bt, const struct bt_site *s)
     if (!code || bt->nxlinks == BT_XLINKS)
         return code;
     bt->xlink[bt->nxlinks++] = bt->site;
-    *(uint32_t __attribute__((aligned(1), may_alias)) *)(bt->rw + s->start) =
+    *(unaligned32 *)(bt->rw + s->start) =
         (uint32_t)(code - (bt->rx + s->start + 4));
     bt->st.links++;
     return code;
@@ -124,8 +127,7 @@ static const void *link_to(struct bt *bt, const struct bt_site *s)
     if (!b)
         return NULL;
     rel = b->code - s->start - 4;
-    *(uint32_t __attribute__((aligned(1), may_alias)) *)(bt->rw + s->start) =
-        rel;
+    *(unaligned32 *)(bt->rw + s->start) = rel;
     bt->st.links++;
     return bt->rx + b->code;
 }
@@ -151,8 +153,7 @@ static bool pushf(struct bt *bt)
         return false;
     v = bt->cpu->rflags & ~(X86_FL_ARITH | X86_FL_VM | X86_FL_RF);
     v |= (bt->lflags >> 8 & 0xd5) | (bt->lflags & 1) << 11;
-    *(uint64_t __attribute__((
-        aligned(1), may_alias)) *)(uintptr_t)(bt->tlb[k].host[i] + off) = v;
+    *(unaligned64 *)(uintptr_t)(bt->tlb[k].host[i] + off) = v;
     bt->lgpr[X86_RSP] = va;
     return true;
 }

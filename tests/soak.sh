@@ -69,7 +69,7 @@ decode() {
 }
 
 corpus() {
-    "$(prog engine/interp/corpus_test)" --count 5000000 --seed "${SEED:-1}" >$out/corpus.txt
+    "$(prog engine/interp/corpus_test)" --count 5200000 --seed "${SEED:-1}" >$out/corpus.txt
     status=$?
     cat $out/corpus.txt
     grep -E '^ *(forms|cases)' $out/corpus.txt | tr -s ' \n' ' '

@@ -116,9 +116,13 @@ static void insn(struct prog *p)
                                   0x02, 0x28, 0x38, 0x88, 0x8a};
     unsigned rex_at, k = pick(p, 16), r = reg(p);
 
-    if (k == 0) { /* push, pop */
-        put(p, 0x41), put(p, 0x50 | (8 + pick(p, 8)) % 8);
-        put(p, 0x41), put(p, 0x58 | pick(p, 8));
+    if (k == 0) { /* push, pop; a few */
+        unsigned n = 1 + pick(p, 4);
+
+        for (unsigned i = 0; i < n; i++)
+            put(p, 0x41), put(p, 0x50 | pick(p, 8));
+        for (unsigned i = 0; i < n; i++)
+            put(p, 0x41), put(p, 0x58 | pick(p, 8));
         return;
     }
     if (k == 1) { /* jcc over a MOV */

@@ -29,8 +29,9 @@ struct bt_cold {
     bool miss; /* r1, r2 (and rcx) are to be put back, the EA made */
     bool rcx;  /* ... rcx too */
     uint8_t r1, r2;
-    uint8_t insn;  /* index: whose memory operand */
-    uint8_t ea;    /* enum ea_kind */
+    uint8_t insn; /* index: whose memory operand */
+    uint8_t ea;   /* enum ea_kind */
+    uint8_t group;
     bool borrowed; /* r1, r2 are the block's: taken again on the way back */
     uint32_t back; /* the access */
 };
@@ -82,6 +83,7 @@ struct bt_tr {
      * over several accesses, given back before anything else may see them. */
     uint8_t b1, b2;
     bool held;
+    unsigned group;    /* pushes or pops that are made as one, at least 1 */
     uint64_t granules; /* pieces of the page that were read */
 };
 

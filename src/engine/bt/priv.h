@@ -29,6 +29,7 @@ struct bt_site {
     uint8_t size;        /* bytes of the access */
     bool write;
     uint8_t kind;  /* enum tlb_kind that the code assumes */
+    bool group;    /* several pushes or pops: after a callout look up */
     uint8_t quick; /* enum bt_quick_op */
     bool cross;    /* LINK: into another page; next is the stub's offset */
 };

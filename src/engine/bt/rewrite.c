@@ -81,14 +81,14 @@ static void callout(struct bt_tr *t)
 
 /* The effective address into @r1; @r2 may be used. Flags stay. */
 static void ea_emit(struct bt_tr *t, const struct x86_insn *insn, uint64_t va,
-                    enum ea_kind ea, unsigned r1, unsigned r2)
+                    enum ea_kind ea, unsigned group, unsigned r1, unsigned r2)
 {
     bool wide = insn->adsize == 8;
     uint64_t abs;
 
     switch (ea) {
     case EA_PUSH:
-        e_lea(&t->e, r1, X86_RSP, ANY, 0, -8, true);
+        e_lea(&t->e, r1, X86_RSP, ANY, 0, -8 * (int32_t)group, true);
         return;
     case EA_POP:
         e_mov(&t->e, r1, X86_RSP);
@@ -168,7 +168,7 @@ static void acc_borrowed(struct bt_tr *t, enum ea_kind ea, unsigned size,
     c->r2 = t->b2;
     c->borrowed = true;
     c->back = t->e.at;
-    ea_emit(t, &t->insn[t->at], t->va[t->at], ea, a->r1, a->r2);
+    ea_emit(t, &t->insn[t->at], t->va[t->at], ea, t->group, a->r1, a->r2);
     acc_check(t, a, size, write ? BT_TLB_W(kind) : BT_TLB_R(kind),
               BT_TLB_HOST(kind), c);
     m = &t->bt->maps[t->bt->nmaps - 1];
@@ -194,6 +194,8 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
     c->miss = true;
     c->insn = (uint8_t)t->at;
     c->ea = (uint8_t)ea;
+    c->group = (uint8_t)t->group;
+    s->group = t->group > 1;
     if (t->b1 != ANY && t->how[t->at] < HOW_JMP) {
         acc_borrowed(t, ea, size, write, c, a);
         return;
@@ -219,7 +221,7 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
     c->r2 = a->r2;
     e_save(&t->e, a->r1, SLOT_R1);
     e_save(&t->e, a->r2, SLOT_R2);
-    ea_emit(t, insn, t->va[t->at], ea, a->r1, a->r2);
+    ea_emit(t, insn, t->va[t->at], ea, t->group, a->r1, a->r2);
     acc_check(t, a, size, write ? BT_TLB_W(kind) : BT_TLB_R(kind),
               BT_TLB_HOST(kind), c);
     t->bt->maps[t->bt->nmaps - 1].r1 = a->r1;
@@ -265,7 +267,8 @@ void bt_cold_emit(struct bt_tr *t)
             e_load(&t->e, c->r2, SLOT_R2);
             if (c->rcx)
                 e_load(&t->e, X86_RCX, SLOT_CX);
-            ea_emit(t, insn, t->va[c->insn], (enum ea_kind)c->ea, c->r1, c->r2);
+            ea_emit(t, insn, t->va[c->insn], (enum ea_kind)c->ea, c->group,
+                    c->r1, c->r2);
             e_save(&t->e, c->r1, BT_VA);
             e_load(&t->e, c->r1, SLOT_R1);
             e_load(&t->e, c->r2, SLOT_R2);
@@ -476,6 +479,49 @@ static void leave(struct bt_tr *t)
     bt_acc_close(t, &a);
 }
 
+/* How many pushes or pops of plain registers follow each other from here on. */
+static unsigned run_length(const struct bt_tr *t)
+{
+    unsigned i = t->at;
+
+    while (i < t->n && i - t->at < 8 && t->how[i] == t->how[t->at] &&
+           t->insn[i].opnd[0].kind == X86_OPND_GPR &&
+           t->insn[i].opnd[0].reg != X86_RSP)
+        i++;
+    return i - t->at;
+}
+
+/* mov [r1+disp8], r and back */
+static void group_mov(struct bt_tr *t, unsigned opcode, unsigned r, unsigned r1,
+                      unsigned disp)
+{
+    e8(&t->e, 0x48 | (r >> 3) << 2 | r1 >> 3);
+    e8(&t->e, opcode);
+    e8(&t->e, 0x40 | (r & 7) << 3 | (r1 & 7));
+    e8(&t->e, disp);
+}
+
+/* Several pushes or pops with one look-up. When it misses for good, the
+ * interpreter runs the first, and a block that begins at the second follows. */
+static bool group(struct bt_tr *t)
+{
+    bool write = t->how[t->at] == HOW_PUSH;
+    unsigned n = t->b1 == ANY ? 0 : run_length(t);
+    struct bt_acc a;
+
+    if (n < 2)
+        return false;
+    t->group = n;
+    bt_acc_open(t, write ? EA_PUSH : EA_POP, 8 * n, write, 0, ANY, false, &a);
+    for (unsigned i = 0; i < n; i++)
+        group_mov(t, write ? 0x89 : 0x8b, t->insn[t->at + i].opnd[0].reg, a.r1,
+                  8 * (write ? n - 1 - i : i));
+    e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, (write ? -8 : 8) * (int32_t)n, true);
+    t->at += n - 1;
+    t->group = 1;
+    return true;
+}
+
 /* ---- all ---- */
 
 static bool accesses(const struct bt_tr *t, unsigned i)
@@ -550,10 +596,12 @@ static void rewrite_one(struct bt_tr *t)
         lea(t, insn);
         return;
     case HOW_PUSH:
-        push(t, insn);
+        if (!group(t))
+            push(t, insn);
         return;
     case HOW_POP:
-        pop(t, insn);
+        if (!group(t))
+            pop(t, insn);
         return;
     case HOW_LEAVE:
         leave(t);
@@ -574,6 +622,7 @@ void bt_rewrite(struct bt_tr *t)
     struct bt *bt = t->bt;
 
     borrow(t);
+    t->group = 1;
     for (t->at = 0; t->at < t->n; t->at++) {
         uint32_t from = bt->nsites;
 

@@ -219,7 +219,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         cpu->shadow = 0;
     if (must_leave(bt))
         return NULL;
-    if (r == OP_NEXT && !bt->dropped && bt->mode == mode)
+    if (r == OP_NEXT && !bt->dropped && !s->group && bt->mode == mode)
         return resume(bt, bt->rx + s->next);
     return go_on(bt);
 }

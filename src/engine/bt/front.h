@@ -117,10 +117,16 @@ void bt_rewrite(struct bt_tr *t);
 void bt_cold_emit(struct bt_tr *t);
 void bt_gate_jump(struct bt_tr *t, uint32_t site, unsigned gate);
 
+/* ---- stack.c ---- */
+
+void bt_push(struct bt_tr *t);
+void bt_pop(struct bt_tr *t);
+void bt_leave(struct bt_tr *t);
+void bt_push_imm(struct bt_tr *t, uint64_t v, uint32_t avoid);
+
 /* ---- branch.c ---- */
 
 void bt_rewrite_branch(struct bt_tr *t);
 void bt_exit_to(struct bt_tr *t, uint64_t va);
-void bt_push_imm(struct bt_tr *t, uint64_t v, uint32_t avoid);
 
 #endif

@@ -14,6 +14,8 @@ $(foreach f,$(BT_NOVEC_SRC:.c=),$(eval CFLAGS_$(f) += $(BT_NOVEC)))
 CFLAGS_src/engine/bt/quick := -mgeneral-regs-only -fno-stack-protector \
     $(BT_NOLOOP)
 LIB_OBJ += $(O)/src/engine/bt/gate.o
+# objects of other flags must not stay
+$(BT_NOVEC_SRC:%.c=$(O)/%.o) $(O)/src/engine/bt/quick.o: src/engine/bt/build.mk
 
 bt-novec-list:
 	@echo $(BT_NOVEC_SRC) src/engine/bt/quick.c

@@ -17,14 +17,18 @@ if [ ! -e $guest/vmlinuz ] || [ ! -e $guest/initrd.img ]; then
     exit 0
 fi
 
-# boot APPEND [QEMU ARGUMENT]...: the console's text; standard input goes in
-boot() {
+# boot_raw APPEND [QEMU ARGUMENT]...: the console's bytes; standard input goes in
+boot_raw() {
     append=$1
     shift
     timeout 120 qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 512 \
         -nographic -no-reboot -kernel $guest/vmlinuz \
-        -initrd $guest/initrd.img -append "console=ttyS0 quiet $append" "$@" |
-        tr -d '\r'
+        -initrd $guest/initrd.img -append "console=ttyS0 quiet $append" "$@"
+}
+
+# boot: the same, as lines of text
+boot() {
+    boot_raw "$@" | tr -d '\r'
 }
 
 # says NAME PATTERN...: whether $tmp/out has a line for each
@@ -54,17 +58,25 @@ else
     echo 'ok guest_quiet_success'
 fi
 
-# What is typed before the shell is there waits in the UART's line discipline.
-(
-    sleep 8
-    printf 'echo $((6*7)); ls /sys/class/tty/ttyS0/dev\rexit\r'
-) | boot '' >"$tmp/out"
+# type KEYS: into a shell, as soon as it asks, however slow the machine is
+type_keys() {
+    : >"$tmp/raw"
+    (
+        i=0
+        until grep -q 'root@doppel' "$tmp/raw" || [ $i -ge 500 ]; do
+            sleep 0.2
+            i=$((i + 1))
+        done
+        sleep 1
+        printf "$1"
+    ) | boot_raw '' >"$tmp/raw"
+    tr -d '\r' <"$tmp/raw" >"$tmp/out"
+}
+
+type_keys 'echo $((6*7)); ls /sys/class/tty/ttyS0/dev\rexit\r'
 says guest_shell 'Doppel guest: Linux' '^42$' 'Power down$'
 
-(
-    sleep 8
-    printf 'poweroff\r'
-) | boot '' >"$tmp/out"
+type_keys 'poweroff\r'
 says guest_poweroff 'poweroff$' 'Power down$'
 
 if [ -x /sbin/mkfs.ext4 ]; then

@@ -11,8 +11,8 @@ const void *bt_quick(struct bt *bt);
 
 #define PAGE (~UINT64_C(0xfff))
 
-typedef uint32_t __attribute__((aligned(1), may_alias)) unaligned32;
-typedef uint64_t __attribute__((aligned(1), may_alias)) unaligned64;
+typedef uint32_t ANY_ALIGN unaligned32;
+typedef uint64_t ANY_ALIGN unaligned64;
 
 static ALWAYS_INLINE uint64_t key_none(unsigned i)
 {

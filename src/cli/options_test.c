@@ -49,6 +49,9 @@ static void taken(const char *line, struct core_conf *c)
     *c = w.conf;
 }
 
+/* Debug builds scatter memory unless told otherwise. */
+#define DEFAULT_FLAGS ((uint64_t)(DEBUG_BUILD ? ABI_FLAG_SCATTER : 0))
+
 TEST(defaults)
 {
     struct core_conf c;
@@ -61,7 +64,7 @@ TEST(defaults)
     CHECK(!c.kernel);
     CHECK_EQ(c.debug_exit_port, -1);
     CHECK(strcmp(c.engine, "auto") == 0);
-    CHECK_EQ(c.flags, 0);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS);
 }
 
 TEST(every_form)
@@ -84,7 +87,7 @@ TEST(every_form)
     CHECK(strcmp(c.disk[1].path, "e") == 0);
     CHECK(strcmp(c.disk[2].path, "f,g") == 0);
     CHECK(c.no_reboot);
-    CHECK_EQ(c.flags, ABI_FLAG_STATS);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS | ABI_FLAG_STATS);
     taken("--mem scatter --mitigations on --verbose --verbose --verbose", &c);
     CHECK_EQ(c.flags, ABI_FLAG_SCATTER | ABI_FLAG_MITIGATIONS);
     CHECK_EQ(c.verbose, 2);

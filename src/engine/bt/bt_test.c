@@ -222,7 +222,7 @@ static void compare(struct tvm *a, struct tvm *b, uint64_t seed)
 
 TEST(random_blocks)
 {
-    struct engine_part *part = NULL;
+    static struct engine_part *part; /* as in a monitor: till the end */
     struct tvm *a, *b;
 
     if (!host_ok())
@@ -251,7 +251,7 @@ TEST(random_blocks)
 /* A loop that rewrites an immediate of its own. */
 TEST(own_code_rewritten)
 {
-    struct engine_part *part = NULL;
+    static struct engine_part *part; /* as in a monitor: till the end */
     struct tvm *b;
 
     if (!host_ok())

@@ -77,6 +77,10 @@ corpus() {
     return $status
 }
 
+vectors() {
+    VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
+}
+
 fuzz() {
     scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
 }
@@ -108,8 +112,7 @@ item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and 
     decode
 item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
     corpus
-item vectors 'vector forms against this CPU, 800 runs a shape' \
-    env VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
+item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
 item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
 item boots-cloud 'cloud kernel to init and off, 1 CPU, 20 times' \

@@ -23,7 +23,8 @@ set_test() {
     echo acpica-tools            # iasl reads the ACPI tables
     echo e2fsprogs               # mkfs and fsck of test disks
     echo patch strace            # mutants; the jail's list of system calls
-    echo python3-minimal         # reads doctor --json as others would
+    echo python3                 # reads doctor --json; plays the terminal
+    echo procps git              # pgrep; the list of tracked files
 }
 set_bench() {
     set_run

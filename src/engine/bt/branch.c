@@ -1,224 +1,249 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Branches. A direct jump within the block's page is a host jump, linked when
- * it is first taken; others look their target up in the branch cache of
- * their kind, whose keys are minus the target (tlb.c). Targets come from
- * memory that the guest cannot write. A jump backwards, or to anywhere, looks
- * whether the vCPU is wanted.
+ * Branches, and the ways in and out of a region. Inside it they are the host's
+ * own. Out of it, a jump within the page goes through a cell, which leads to a
+ * stub until it is linked; all others go through the branch cache of their
+ * kind with the target in R11, and the target's indirect entry compares. Cells
+ * and caches lie where the guest cannot write. A loop looks at its head whether
+ * the vCPU is wanted; so does a jump backwards out of the region; indirect
+ * jumps are caught by a mask that a request clears.
  */
 #include "engine/bt/front.h"
 
-#define ANY  X86_REG_NONE
-#define R(r) (1U << (r))
+/* ---- in ---- */
 
-static unsigned kind_of(const struct bt_tr *t)
+void bt_entry(struct bt_tr *t)
 {
-    return t->b->mode & BT_MODE_KIND;
+    struct bt_block *b = t->b;
+    struct emit *e = &t->e;
+    uint32_t cell = bt_cell_new(t), ok;
+    uint32_t at = t->bt->code_bytes + 8 * cell;
+
+    b->cell = cell;
+    b->cell_neg = t->live[0] != 0;
+    b->indirect = e->at;
+    t->bt->cells[cell] = b->cell_neg ? -b->va : b->va;
+    if (!b->cell_neg) {
+        e_rip_op(e, 0x3b, X86_R11, at);
+        e_patch32(e, e_jcc(e, CC_NE), BT_THUNK);
+    } else {
+        e_save(e, X86_RCX, SLOT_CX);
+        e_rip_op(e, 0x8b, X86_RCX, at);
+        e_lea(e, X86_RCX, X86_RCX, X86_R11, 0, 0, true);
+        ok = e_jrcxz(e);
+        e_load(e, X86_RCX, SLOT_CX);
+        e_patch32(e, e_jmp(e), BT_THUNK);
+        e_patch8(e, ok);
+        e_load(e, X86_RCX, SLOT_CX);
+    }
+    b->code = e->at;
+    bt_hold(t);
 }
 
-/* ---- direct ---- */
+/* ---- out ---- */
 
 static bool same_page(const struct bt_tr *t, uint64_t va)
 {
     return (va ^ t->b->va) >> 12 == 0;
 }
 
-/* jmp to @va: the rel32 leads to a stub until it's linked. */
-static void link_jump(struct bt_tr *t, uint32_t rel, uint64_t va)
+void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags)
 {
-    uint32_t site = bt_site_new(t, va);
-
-    t->bt->sites[site].start = rel;
-    t->bt->sites[site].cross = !same_page(t, va);
-    bt_cold_new(t, rel, site, BT_G_LINK);
-}
-
-/* The cache's entry for a target that is known. */
-static void const_jump(struct bt_tr *t, uint64_t va, bool poll)
-{
-    unsigned k = kind_of(t), i = bt_ib_index(k, va);
-    struct emit *e = &t->e;
-    bool small = (uint64_t)(int64_t)(int32_t)va == va;
-    uint32_t hit;
-
-    e_save(e, X86_RCX, SLOT_JCX);
-    if (!small || poll)
-        e_save(e, X86_RDX, SLOT_JDX);
-    e_load(e, X86_RCX, BT_IB(k) + 8 * i);
-    if (small) {
-        e_lea(e, X86_RCX, X86_RCX, ANY, 0, (int32_t)va, true);
-    } else {
-        e_mov_imm(e, X86_RDX, va);
-        e_lea(e, X86_RCX, X86_RCX, X86_RDX, 0, 0, true);
-    }
-    if (poll) {
-        e_load(e, X86_RDX, BT_REQ);
-        e_lea(e, X86_RCX, X86_RCX, X86_RDX, 0, 0, true);
-    }
-    if (!small || poll)
-        e_load(e, X86_RDX, SLOT_JDX);
-    hit = e_jrcxz(e);
-    e_load(e, X86_RCX, SLOT_JCX);
-    bt_gate_jump(t, bt_site_new(t, va), BT_G_CONST);
-    e_patch8(e, hit);
-    e_load(e, X86_RCX, SLOT_JCX);
-    e_jmp_gs(e, BT_IB_TGT(k) + 8 * i);
-}
-
-/* Leave for C if a request stands, at @va. */
-static void poll(struct bt_tr *t, uint64_t va)
-{
-    struct emit *e = &t->e;
     uint32_t site = bt_site_new(t, va), go;
 
-    if (!bt_flags_at(t, va)) {
+    if (!flags) {
         e_gs_cmp0(e, BT_REQ);
-        bt_cold_new(t, e_jcc(e, CC_NE), site, BT_G_LEAVE);
+        bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_NE), site, BT_G_LEAVE);
         return;
     }
-    e_save(e, X86_RCX, SLOT_JCX);
+    e_save(e, X86_RCX, SLOT_CX);
     e_load(e, X86_RCX, BT_REQ);
     go = e_jrcxz(e);
-    e_load(e, X86_RCX, SLOT_JCX);
-    bt_gate_jump(t, site, BT_G_LEAVE);
+    e_load(e, X86_RCX, SLOT_CX);
+    bt_cold_new(t, COLD_LEAVE, e_jmp(e), site, BT_G_LEAVE);
     e_patch8(e, go);
-    e_load(e, X86_RCX, SLOT_JCX);
+    e_load(e, X86_RCX, SLOT_CX);
 }
 
-static bool is_back(const struct bt_tr *t, uint64_t va)
+static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
 {
-    return va <= t->va[t->n - 1];
-}
+    uint32_t site, cell;
 
-void bt_exit_to(struct bt_tr *t, uint64_t va)
-{
-    bool kernel = kind_of(t) != TLB_USER && va >> 63;
-
-    if (!same_page(t, va) && !kernel) {
-        const_jump(t, va, is_back(t, va));
+    if (poll)
+        bt_poll(t, e, va, bt_flags_at(t, va));
+    if (!same_page(t, va)) {
+        e_mov_imm(e, X86_R11, va);
+        e_jmp_gs(e, (unsigned)BT_IB(bt_kind(t)) +
+                        8 * bt_ib_index(bt_kind(t), va));
         return;
     }
-    if (is_back(t, va))
-        poll(t, va);
-    link_jump(t, e_jmp(&t->e), va);
+    site = bt_site_new(t, va);
+    cell = bt_cell_new(t);
+    t->bt->sites[site].start = cell;
+    bt_cold_new(t, COLD_LINK, 0, site, BT_G_LINK);
+    e_jmp_rip(e, t->bt->code_bytes + 8 * cell);
 }
 
-/* jcc, jrcxz: @skip is the rel8 over the taken way. */
-static void taken_over(struct bt_tr *t, uint32_t skip, uint64_t to,
-                       uint64_t next)
+void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)
 {
-    bt_exit_to(t, to);
-    e_patch8(&t->e, skip);
-    bt_exit_to(t, next);
+    exit_to(t, e, va, va <= t->va[t->n - 1]);
 }
+
+/* A rel32 jump at @from leads to @va, in the region or out of it. */
+static void lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va)
+{
+    if (to == NO_LABEL) {
+        t->exit[t->nexits].from = from;
+        t->exit[t->nexits].va = va;
+        t->exit[t->nexits++].held = t->held;
+    } else if (to <= t->at) {
+        e_patch32(&t->e, from, t->label[to]);
+    } else {
+        t->fix[t->nfix].from = from;
+        t->fix[t->nfix++].to = (uint8_t)to;
+    }
+}
+
+void bt_exits_emit(struct bt_tr *t)
+{
+    t->at = t->n - 1;
+    for (unsigned i = 0; i < t->nexits; i++) {
+        e_patch32(&t->e, t->exit[i].from, t->e.at);
+        t->held = t->exit[i].held;
+        bt_unhold(t);
+        bt_exit_to(t, &t->e, t->exit[i].va);
+    }
+}
+
+void bt_cold_emit(struct bt_tr *t)
+{
+    struct bt *bt = t->bt;
+
+    for (unsigned i = 0; i < t->ncold; i++) {
+        const struct bt_cold *c = &t->colds[i];
+        struct bt_site *s = &bt->sites[c->site];
+
+        if (c->from)
+            e_patch32(&t->cold, c->from, t->cold.at);
+        switch ((enum bt_cold_kind)c->kind) {
+        case COLD_MISS:
+            bt_cold_miss(t, c);
+            break;
+        case COLD_LINK:
+            s->next = t->cold.at;
+            bt->cells[s->start] = (uintptr_t)bt->rx + s->next;
+            bt_gate_jump(t, &t->cold, c->site, c->gate);
+            break;
+        case COLD_LEAVE:
+            if (c->held)
+                bt_unhold_code(t, &t->cold);
+            bt_gate_jump(t, &t->cold, c->site, c->gate);
+            break;
+        }
+    }
+}
+
+/* What is next if the branch is not taken. */
+static void fall(struct bt_tr *t, uint64_t next)
+{
+    bool held = t->held;
+
+    if (t->at + 1 < t->n && t->va[t->at + 1] == next && !t->bt->check)
+        return;
+    bt_unhold(t);
+    bt_exit_to(t, &t->e, next);
+    t->held = held;
+}
+
+/* ---- direct ---- */
 
 static void jcc(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
 {
-    uint64_t to = next + insn->imm;
-    unsigned cc = insn->opcode & 15;
-
-    if (same_page(t, to) && !is_back(t, to)) {
-        link_jump(t, e_jcc(&t->e, cc), to);
-        bt_exit_to(t, next);
-        return;
-    }
-    e8(&t->e, 0x70 | (cc ^ 1));
-    e8(&t->e, 0);
-    taken_over(t, t->e.at - 1, to, next);
+    lead(t, e_jcc(&t->e, insn->opcode & 15), t->to[t->at], next + insn->imm);
+    fall(t, next);
 }
 
 static void jcxz(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
 {
-    uint32_t taken, over;
+    uint32_t taken, over = 0;
 
     if (insn->op == X86_OP_LOOP)
         e_lea(&t->e, X86_RCX, X86_RCX, ANY, 0, -1, true);
     if (insn->adsize == 4)
         e8(&t->e, 0x67);
     taken = e_jrcxz(&t->e);
-    if (insn->op == X86_OP_LOOP) { /* taken: rcx is not 0 */
-        taken_over(t, taken, next + insn->imm, next);
-        return;
+    if (insn->op != X86_OP_LOOP) {
+        over = e_jmp(&t->e);
+        e_patch8(&t->e, taken);
     }
-    over = e_jmp(&t->e);
-    e_patch8(&t->e, taken);
-    bt_exit_to(t, next + insn->imm);
-    e_patch32(&t->e, over, t->e.at);
-    bt_exit_to(t, next);
+    lead(t, e_jmp(&t->e), t->to[t->at], next + insn->imm);
+    if (over)
+        e_patch32(&t->e, over, t->e.at);
+    else
+        e_patch8(&t->e, taken);
+    fall(t, next);
 }
 
 /* ---- indirect ---- */
 
-/* Target in RCX, the guest's RCX in SLOT_JCX. Flags stay. */
+/* Target in s1, the guest's state that of the jump's end. */
 static void indirect(struct bt_tr *t)
 {
-    struct emit *e = &t->e;
-    unsigned k = kind_of(t);
-    uint32_t hit;
+    unsigned k = bt_kind(t);
 
-    e_save(e, X86_RAX, SLOT_JAX);
-    e_save(e, X86_RDX, SLOT_JDX);
-    e_save(e, X86_RCX, BT_RIP);
-    e_pext(e, X86_RAX, X86_RCX, BT_IBMASK(k));
-    e_gsx_op(e, 0x8b, X86_RDX, X86_RAX, BT_IB(k));
-    e_lea(e, X86_RCX, X86_RCX, X86_RDX, 0, 0, true);
-    e_load(e, X86_RDX, BT_REQ);
-    e_lea(e, X86_RCX, X86_RCX, X86_RDX, 0, 0, true);
-    e_load(e, X86_RDX, SLOT_JDX);
-    hit = e_jrcxz(e);
-    e_load(e, X86_RCX, SLOT_JCX);
-    e_load(e, X86_RAX, SLOT_JAX);
-    bt_gate_jump(t, bt_site_new(t, 0), BT_G_IB);
-    e_patch8(e, hit);
-    e_gsx_op(e, 0x8b, X86_RAX, X86_RAX, BT_IB_TGT(k));
-    e_save(e, X86_RAX, BT_JT);
-    e_load(e, X86_RCX, SLOT_JCX);
-    e_load(e, X86_RAX, SLOT_JAX);
-    e_jmp_gs(e, BT_JT);
+    if (t->held) {
+        bool held = t->held;
+
+        e_save(&t->e, t->s1, SLOT_TGT);
+        bt_unhold(t);
+        t->held = held;
+        e_load(&t->e, X86_R11, SLOT_TGT);
+    }
+    e_pext(&t->e, X86_R10, X86_R11, BT_IBMASK(k));
+    e_jmp_gsx(&t->e, X86_R10, BT_IB(k));
 }
 
-/* mov rcx, [r1] */
-static void load_rcx(struct bt_tr *t, unsigned r1)
+static void target_reg(struct bt_tr *t, unsigned r)
 {
-    e8(&t->e, 0x48 | r1 >> 3);
-    e8(&t->e, 0x8b);
-    e8(&t->e, X86_RCX << 3 | (r1 & 7));
+    if (bt_at_home(t, r))
+        e_load(&t->e, t->s1, BT_HOME(r));
+    else
+        e_mov(&t->e, t->s1, r);
 }
 
-/* The memory operand's quadword into SLOT_TGT, all registers put back. */
-static void fetch_target(struct bt_tr *t)
+static void target_mem(struct bt_tr *t)
 {
-    struct bt_acc a;
+    struct bt_opnd m;
 
-    bt_acc_open(t, EA_OPND, 8, false, R(X86_RCX), ANY, false, &a);
-    bt_acc_ready(t, &a);
-    e_save(&t->e, X86_RCX, SLOT_JCX);
-    load_rcx(t, a.r1);
-    e_save(&t->e, X86_RCX, SLOT_TGT);
-    e_load(&t->e, X86_RCX, SLOT_JCX);
-    bt_acc_close(t, &a);
+    bt_access(t, 0, &m);
+    e_mem_op(&t->e, 0x8b, t->s1, m.base, m.index, m.disp);
 }
 
-static void target_to_rcx(struct bt_tr *t, const struct x86_opnd *p)
+static void jump_out(struct bt_tr *t, uint64_t va)
 {
-    e_save(&t->e, X86_RCX, SLOT_JCX);
-    if (p->kind == X86_OPND_MEM)
-        e_load(&t->e, X86_RCX, SLOT_TGT);
-    else if (p->reg != X86_RCX)
-        e_mov(&t->e, X86_RCX, p->reg);
+    bool held = t->held;
+
+    bt_unhold(t);
+    bt_exit_to(t, &t->e, va);
+    t->held = held;
 }
 
 static void jmp(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
 {
     const struct x86_opnd *p = &insn->opnd[0];
+    unsigned to = t->to[t->at];
 
     if (p->kind == X86_OPND_REL) {
-        bt_exit_to(t, next + insn->imm);
+        if (to == NO_LABEL)
+            jump_out(t, next + insn->imm);
+        else if (to != t->at + 1)
+            lead(t, e_jmp(&t->e), to, 0);
         return;
     }
     if (p->kind == X86_OPND_MEM)
-        fetch_target(t);
-    target_to_rcx(t, p);
+        target_mem(t);
+    else
+        target_reg(t, p->reg);
     indirect(t);
 }
 
@@ -226,27 +251,33 @@ static void call(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
 {
     const struct x86_opnd *p = &insn->opnd[0];
 
-    if (p->kind == X86_OPND_MEM)
-        fetch_target(t);
-    bt_push_imm(t, next, p->kind == X86_OPND_GPR ? R(p->reg) : 0);
-    if (p->kind == X86_OPND_REL) {
-        bt_exit_to(t, next + insn->imm);
+    if (p->kind == X86_OPND_MEM) {
+        target_mem(t);
+        e_save(&t->e, t->s1, SLOT_TGT);
+    }
+    bt_push_next(t, next);
+    if (p->kind == X86_OPND_REL) { /* each returns: no poll */
+        bool held = t->held;
+
+        bt_unhold(t);
+        exit_to(t, &t->e, next + insn->imm, false);
+        t->held = held;
         return;
     }
-    target_to_rcx(t, p);
+    if (p->kind == X86_OPND_MEM)
+        e_load(&t->e, t->s1, SLOT_TGT);
+    else
+        target_reg(t, p->reg);
     indirect(t);
 }
 
 static void ret(struct bt_tr *t, const struct x86_insn *insn)
 {
     unsigned n = insn->nopnds ? insn->imm & 0xffff : 0;
-    struct bt_acc a;
+    struct bt_opnd m;
 
-    bt_acc_open(t, EA_POP, 8, false, R(X86_RCX), ANY, false, &a);
-    bt_acc_ready(t, &a);
-    e_save(&t->e, X86_RCX, SLOT_JCX);
-    load_rcx(t, a.r1);
-    bt_acc_close(t, &a);
+    bt_access(t, 0, &m);
+    e_mem_op(&t->e, 0x8b, t->s1, m.base, m.index, m.disp);
     e_lea(&t->e, X86_RSP, X86_RSP, ANY, 0, (int32_t)(8 + n), true);
     indirect(t);
 }

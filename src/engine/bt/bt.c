@@ -19,7 +19,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SLICE_BYTES    (UINT64_C(64) << 20)
+#define SLICE_BYTES (UINT64_C(64) << 20)
+#define CELLS_BYTES ((size_t)BT_CELLS_MAX * 8)
 
 #define AT(field, off) _Static_assert(offsetof(struct bt, field) == (off), "")
 AT(cpu, BT_CPU);
@@ -43,9 +44,13 @@ AT(xsave, BT_XSAVE);
 AT(vec, BT_VEC);
 AT(tlb[0].r, BT_TLB_R(0));
 AT(tlb[1].w, BT_TLB_W(1));
-AT(tlb[2].host, BT_TLB_HOST(2));
-AT(ib[0].key, BT_IB(0));
-AT(ib[2].tgt, BT_IB_TGT(2));
+AT(tlb[2].delta, BT_TLB_HOST(2));
+AT(home, BT_HOME(0));
+AT(win, BT_WIN(0));
+AT(stk_user, BT_STK(0));
+AT(stk_sup[1], BT_STK(2));
+AT(ib_user, BT_IB(0));
+AT(ib_sup[1], BT_IB(2));
 _Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");
 _Static_assert(offsetof(struct x86_cpu, rflags) == 136, "");
 
@@ -74,17 +79,25 @@ static void probe(struct engine_probe *p)
     p->usable = bt_host_ok(p->why, sizeof p->why);
 }
 
+/* Each vCPU's code is followed by its cells, at a distance that the code
+ * knows. */
 static int part_map(struct engine_part *part)
 {
-    size_t n = part->slice * part->ncpus;
+    size_t n = part->slice * part->ncpus, both = part->slice + CELLS_BYTES;
 
     part->fd = memfd_create("doppel-code", MFD_CLOEXEC);
     if (part->fd < 0 || ftruncate(part->fd, (off_t)n))
         return -errno;
     part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, part->fd, 0);
-    part->rx = mmap(NULL, n, PROT_READ | PROT_EXEC, MAP_SHARED, part->fd, 0);
+    part->rx = mmap(NULL, both * part->ncpus, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (part->rw == MAP_FAILED || part->rx == MAP_FAILED)
         return -errno;
+    for (unsigned i = 0; i < part->ncpus; i++)
+        if (mmap(part->rx + both * i, part->slice, PROT_READ | PROT_EXEC,
+                 MAP_SHARED | MAP_FIXED, part->fd,
+                 (off_t)(part->slice * i)) == MAP_FAILED)
+            return -errno;
     close(part->fd);
     part->fd = -1;
     return 0;
@@ -140,9 +153,7 @@ static void vcpu_destroy(struct engine_vcpu *v)
 
 static void wake(void *ctx)
 {
-    struct bt *bt = ctx;
-
-    atomic_store(&bt->req, BT_REQ_SET);
+    bt_post(ctx);
 }
 
 static void leaving(void *outer)
@@ -194,7 +205,8 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     bt->self = (uintptr_t)bt;
     bt->xsave = cpu->xsave.b;
     memcpy(bt->gate, bt_gate_table, sizeof bt->gate);
-    bt->rx = part->rx + part->slice * cpu->index;
+    bt->rx = part->rx + (part->slice + CELLS_BYTES) * cpu->index;
+    bt->cells = (uint64_t *)(void *)(bt->rx + part->slice);
     bt->rw = part->rw + part->slice * cpu->index;
     bt->code_bytes = (uint32_t)part->slice;
     if (cpu->index == 0)
@@ -230,7 +242,7 @@ static void vcpu_revoke(struct engine_vcpu *v, gpa_t at, bool all)
 {
     struct bt *bt = bt_of(v);
 
-    atomic_store(&bt->req, BT_REQ_SET);
+    bt_post(bt);
     interp_engine.vcpu_revoke((struct engine_vcpu *)(void *)bt->in, at, all);
 }
 

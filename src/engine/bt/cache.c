@@ -6,9 +6,10 @@
  *
  * A page with blocks is marked in its page word: stores to it take the slow
  * way and are told to bt_listen, on whatever thread; each vCPU drops its own
- * blocks at its next trip to C. A dropped block's first bytes become a jump to
- * its stub that looks the address up, so that whoever links to it is served.
+ * blocks at its next trip to C. Links to a dropped block lead to their stubs
+ * again; code is never changed after it was written.
  */
+#include "engine/bt/emit.h"
 #include "engine/bt/priv.h"
 
 #include "cpu/x86/paging.h"
@@ -40,6 +41,20 @@ static void give(void *p, size_t n)
         munmap(p, n);
 }
 
+/* Hot code from the beginning on, cold code from the middle on. */
+static void code_begin(struct bt *bt)
+{
+    struct emit e = {bt->rw, BT_THUNK};
+
+    e_save(&e, X86_R11, BT_RIP);
+    e_jmp_gs(&e, BT_GATE(BT_G_IB));
+    bt->code_at = 64;
+    bt->cold_at = bt->code_bytes / 2;
+    bt->ncells = 0;
+    bt->nsites = 1; /* 0: the fault handler's */
+    bt->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
+}
+
 int bt_cache_init(struct bt *bt, struct err *e)
 {
     bt->blocks = take(sizeof *bt->blocks * (size_t)BT_BLOCKS_MAX);
@@ -53,7 +68,7 @@ int bt_cache_init(struct bt *bt, struct err *e)
     if (!bt->blocks || !bt->pages || !bt->sites || !bt->maps || !bt->hash ||
         !bt->phash || !bt->ops)
         return err_set(e, -ENOMEM, "bt: no memory for the translation cache");
-    bt->nsites = 1; /* 0: the fault handler's */
+    code_begin(bt);
     return 0;
 }
 
@@ -169,18 +184,25 @@ static uint32_t *bucket_of(struct bt *bt, const uint8_t *src)
                      (64 - BT_HASH_BITS)];
 }
 
+/* Links lead to their stubs again; the address cell is that of a target that
+ * the branch cache has elsewhere. */
 static void block_drop(struct bt *bt, struct bt_block *b)
 {
     uint32_t *p = bucket_of(bt, b->src);
-    uint32_t rel = b->dead - (b->code + 5);
+    uint64_t va = b->va ^ 4;
 
     while (*p && &bt->blocks[*p - 1] != b)
         p = &bt->blocks[*p - 1].hash_next;
     if (*p)
         *p = b->hash_next;
     b->valid = false;
-    bt->rw[b->code] = 0xe9;
-    memcpy(bt->rw + b->code + 1, &rel, 4);
+    bt->cells[b->cell] = b->cell_neg ? -va : va;
+    while (b->in) {
+        struct bt_site *s = &bt->sites[b->in];
+
+        bt->cells[s->start] = (uintptr_t)bt->rx + s->next;
+        b->in = s->in_next;
+    }
 }
 
 static void page_drop(struct bt *bt, struct bt_page *p)
@@ -221,11 +243,9 @@ void bt_cache_flush(struct bt *bt)
         page_unmark(bt, &bt->pages[i]);
     memset(bt->hash, 0, sizeof *bt->hash << BT_HASH_BITS);
     memset(bt->phash, 0, sizeof *bt->phash << BT_PHASH_BITS);
-    bt->nxlinks = 0;
     bt->nblocks = bt->npages = bt->nmaps = 0;
-    bt->nsites = 1;
-    bt->code_at = 0;
     bt->ops_at = 0;
+    code_begin(bt);
     bt->dropped = true;
     for (unsigned k = 0; k < 3; k++)
         bt_ib_flush(bt, k);
@@ -254,7 +274,7 @@ void bt_listen(void *ctx, gpa_t at, size_t len, uint32_t word)
         }
         if (n <= BT_INVAL_MAX)
             atomic_store(&bt->inval_n, n + 1);
-        atomic_store(&bt->req, BT_REQ_SET);
+        bt_post(bt);
     }
     pthread_mutex_unlock(&part->queue);
 }
@@ -287,7 +307,7 @@ static void revoke_one(struct bt *bt)
     if (atomic_load(&bt->in_run) && pthread_equal(bt->thread, pthread_self()))
         return; /* page_mark drops its own */
     atomic_store(&in->attn, 1);
-    atomic_store(&bt->req, BT_REQ_SET);
+    bt_post(bt);
     while (atomic_load(&in->running) && atomic_load(&in->attn))
         nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
 }
@@ -307,9 +327,11 @@ void bt_revoke(void *ctx, gpa_t at, bool all)
 
 static bool full(const struct bt *bt)
 {
-    return bt->code_at + CODE_ROOM > bt->code_bytes ||
+    return bt->code_at + CODE_ROOM > bt->code_bytes / 2 ||
+           bt->cold_at + CODE_ROOM > bt->code_bytes ||
+           bt->ncells + 256 > BT_CELLS_MAX ||
            bt->nblocks == BT_BLOCKS_MAX || bt->npages == BT_PAGES_MAX ||
-           bt->nsites + 512 > BT_SITES_MAX || bt->nmaps + 64 > BT_MAPS_MAX;
+           bt->nsites + 512 > BT_SITES_MAX || bt->nmaps + 128 > BT_MAPS_MAX;
 }
 
 static struct bt_block *make(struct bt *bt, uint64_t va, const struct xlat *x)
@@ -389,6 +411,6 @@ struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)
         else
             hi = mid;
     }
-    return lo < bt->nblocks && bt->blocks[lo].code <= off ? &bt->blocks[lo]
+    return lo < bt->nblocks && bt->blocks[lo].indirect <= off ? &bt->blocks[lo]
                                                           : NULL;
 }

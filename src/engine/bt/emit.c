@@ -55,13 +55,54 @@ static void vex(struct emit *e, const struct x86_insn *insn, unsigned rex)
               (unsigned)insn->vex_l << 2 | insn->pp);
 }
 
-void e_insn(struct emit *e, const struct x86_insn *insn, unsigned mem)
+void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
+                 int32_t disp)
+{
+    bool sib = index != X86_REG_NONE || base == X86_REG_NONE || (base & 7) == 4;
+    unsigned x = index == X86_REG_NONE ? 4 : index & 7;
+    unsigned mod = base == X86_REG_NONE           ? 0
+                   : disp == 0 && (base & 7) != 5 ? 0
+                   : disp == (int8_t)disp         ? 1
+                                                  : 2;
+    unsigned b = base == X86_REG_NONE ? 5 : base & 7;
+
+    e8(e, mod << 6 | (reg & 7) << 3 | (sib ? 4 : b));
+    if (sib)
+        e8(e, x << 3 | b);
+    if (mod == 1)
+        e8(e, (uint8_t)disp);
+    else if (mod == 2 || base == X86_REG_NONE)
+        e32(e, (uint32_t)disp);
+}
+
+static unsigned rex_of(unsigned base, unsigned index)
+{
+    unsigned rex = 0;
+
+    if (base != X86_REG_NONE)
+        rex |= base >> 3;
+    if (index != X86_REG_NONE)
+        rex |= (index >> 3) << 1;
+    return rex;
+}
+
+void e_mem_op(struct emit *e, unsigned opcode, unsigned r, unsigned base,
+              unsigned index, int32_t disp)
+{
+    e8(e, 0x48 | (r >> 3) << 2 | rex_of(base, index));
+    e8(e, opcode);
+    e_modrm_mem(e, r, base, index, disp);
+}
+
+void e_insn(struct emit *e, const struct x86_insn *insn, unsigned base,
+            unsigned index, int32_t disp)
 {
     const struct x86_form_info *fi = x86_form_info(insn->form);
+    bool mem = base != X86_REG_NONE || index != X86_REG_NONE;
     unsigned rex = insn->rex;
 
-    if (mem != X86_REG_NONE)
-        rex = (rex & 12) | mem >> 3;
+    if (mem)
+        rex = (rex & 12) | rex_of(base, index);
     if (insn->enc == X86_ENC_VEX) {
         vex(e, insn, rex);
     } else {
@@ -77,11 +118,72 @@ void e_insn(struct emit *e, const struct x86_insn *insn, unsigned mem)
     }
     e8(e, insn->opcode);
     if (insn->has_modrm) {
-        if (mem != X86_REG_NONE)
-            e8(e, (insn->modrm & 0x38) | (mem & 7));
+        if (mem)
+            e_modrm_mem(e, insn->modrm >> 3 & 7U, base, index, disp);
         else
             e8(e, insn->modrm);
     }
     for (unsigned i = 0; i < insn->imm_len; i++)
         e8(e, (uint8_t)(insn->imm >> 8 * i));
+}
+
+/* Where an operand code's register number stands. */
+enum field {
+    FIELD_NONE,
+    FIELD_REG,
+    FIELD_RM,
+    FIELD_OPCODE,
+    FIELD_VVVV
+};
+
+static enum field field_of(unsigned type)
+{
+    switch (*x86_ot_name((enum x86_ot)type)) {
+    case 'G':
+        return FIELD_REG;
+    case 'E':
+    case 'R': /* RAXv and kin are never named by an extended number */
+        return FIELD_RM;
+    case 'Z':
+        return FIELD_OPCODE;
+    case 'B':
+        return FIELD_VVVV;
+    default:
+        return FIELD_NONE;
+    }
+}
+
+static void put_field(struct x86_insn *insn, enum field f, unsigned to)
+{
+    switch (f) {
+    case FIELD_REG:
+        insn->modrm = (uint8_t)((insn->modrm & ~0x38U) | (to & 7) << 3);
+        insn->rex = (uint8_t)((insn->rex & ~4U) | (to >> 3) << 2);
+        break;
+    case FIELD_RM:
+        insn->modrm = (uint8_t)((insn->modrm & ~7U) | (to & 7));
+        insn->rex = (uint8_t)((insn->rex & ~1U) | to >> 3);
+        break;
+    case FIELD_OPCODE:
+        insn->opcode = (uint8_t)((insn->opcode & ~7U) | (to & 7));
+        insn->rex = (uint8_t)((insn->rex & ~1U) | to >> 3);
+        break;
+    case FIELD_VVVV:
+        insn->vvvv = (uint8_t)to;
+        break;
+    case FIELD_NONE:
+        break;
+    }
+}
+
+void e_insn_sub(struct x86_insn *insn, unsigned from, unsigned to)
+{
+    const struct x86_form_info *fi = x86_form_info(insn->form);
+
+    for (unsigned i = 0; i < insn->nopnds; i++) {
+        const struct x86_opnd *p = &insn->opnd[i];
+
+        if (p->kind == X86_OPND_GPR && p->reg == from && !p->high)
+            put_field(insn, field_of(fi->opnd[i].type), to);
+    }
 }

@@ -191,9 +191,52 @@ static inline void e_gs_cmp0(struct emit *e, unsigned disp)
     e8(e, 0);
 }
 
-/** e_insn() - @insn anew, with [mem] as its memory operand
- * @mem: host register holding the address (not RSP, RBP, R12, R13);
- *   X86_REG_NONE: it has none */
-void e_insn(struct emit *e, const struct x86_insn *insn, unsigned mem);
+/** e_modrm_mem() - ModRM, SIB, displacement of [base + index + disp]
+ * X86_REG_NONE: absent; not both. The REX bits are the caller's. */
+void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
+                 int32_t disp);
+/** e_mem_op() - opcode r, [base + index + disp] with REX.W */
+void e_mem_op(struct emit *e, unsigned opcode, unsigned r, unsigned base,
+              unsigned index, int32_t disp);
+
+/** e_insn() - @insn anew, its memory operand, if it has one, being [base +
+ * index + disp]; both X86_REG_NONE: it has none
+ * Without REX (AH and kin) base and index must be below 8. */
+void e_insn(struct emit *e, const struct x86_insn *insn, unsigned base,
+            unsigned index, int32_t disp);
+
+/** e_insn_sub() - make @insn name register @to where it names @from as a
+ * general register operand */
+void e_insn_sub(struct x86_insn *insn, unsigned from, unsigned to);
+
+/* jmp [rip + what leads to @at] */
+static inline void e_jmp_rip(struct emit *e, uint32_t at)
+{
+    e8(e, 0xff);
+    e8(e, 0x25);
+    e32(e, at - (e->at + 4));
+}
+
+/* op r, [rip + what leads to @at] with REX.W */
+static inline void e_rip_op(struct emit *e, unsigned opcode, unsigned r,
+                            uint32_t at)
+{
+    e8(e, 0x48 | (r >> 3) << 2);
+    e8(e, opcode);
+    e8(e, 0x05 | (r & 7) << 3);
+    e32(e, at - (e->at + 4));
+}
+
+/* jmp gs:[idx*8 + disp] */
+static inline void e_jmp_gsx(struct emit *e, unsigned idx, unsigned disp)
+{
+    e8(e, 0x65);
+    if (idx >= 8)
+        e8(e, 0x42);
+    e8(e, 0xff);
+    e8(e, 0x24);
+    e8(e, 0xc5 | (idx & 7) << 3);
+    e32(e, disp);
+}
 
 #endif

@@ -262,7 +262,7 @@ enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn)
         insn->op == X86_OP_LEAVE)
         return how_stack(insn);
     if (insn->op == X86_OP_LEA)
-        return HOW_LEA;
+        return insn->opsize == 2 ? HOW_CALLOUT : HOW_LEA;
     if (fi->cls == X86_CLS_INT) {
         if (!int_native(insn->op) || !plain_operands(insn))
             return HOW_CALLOUT;
@@ -314,6 +314,13 @@ static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
     return (live | fi->fl_read) & FL_ALL;
 }
 
+static bool ends_block(const struct x86_insn *insn)
+{
+    return (x86_form_info(insn->form)->attr &
+            (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0 ||
+           insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
+}
+
 uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
 {
     unsigned at = (unsigned)(va & 0xfff);
@@ -344,46 +351,116 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
     return live | (FL_ALL & ~killed);
 }
 
-/* What the successors may read. */
-static uint32_t live_at_end(struct bt_tr *t)
+bool bt_ends(const struct bt_tr *t, unsigned i)
 {
-    const struct x86_insn *last = &t->insn[t->n - 1];
-    uint64_t next = t->va[t->n - 1] + last->len;
+    switch ((enum bt_how)t->how[i]) {
+    case HOW_JMP:
+    case HOW_CALL:
+    case HOW_RET:
+        return true;
+    case HOW_CALLOUT:
+        return ends_block(&t->insn[i]);
+    default:
+        return false;
+    }
+}
 
-    if (!t->ended)
-        return bt_flags_at(t, next);
-    if (t->how[t->n - 1] == HOW_JCC)
-        return bt_flags_at(t, next) | bt_flags_at(t, next + last->imm);
-    if (t->how[t->n - 1] == HOW_JMP && last->opnd[0].kind == X86_OPND_REL)
-        return bt_flags_at(t, next + last->imm);
-    return FL_ALL;
+static bool direct(const struct bt_tr *t, unsigned i)
+{
+    return t->how[i] >= HOW_JMP && t->how[i] != HOW_RET &&
+           t->insn[i].opnd[0].kind == X86_OPND_REL;
+}
+
+static uint64_t target(const struct bt_tr *t, unsigned i)
+{
+    return t->va[i] + t->insn[i].len + t->insn[i].imm;
+}
+
+/* What may be read outside the region after instruction @i. */
+static uint32_t live_outside(struct bt_tr *t, unsigned i)
+{
+    uint64_t next = t->va[i] + t->insn[i].len;
+    uint32_t live = 0;
+
+    if (t->how[i] == HOW_CALLOUT || t->how[i] == HOW_RET)
+        return FL_ALL;
+    if (direct(t, i)) {
+        if (t->to[i] == NO_LABEL)
+            live = bt_flags_at(t, target(t, i));
+    } else if (t->how[i] == HOW_JMP || t->how[i] == HOW_CALL) {
+        return FL_ALL;
+    }
+    if (!bt_ends(t, i) && (i + 1 == t->n || t->va[i + 1] != next))
+        live |= bt_flags_at(t, next);
+    return live;
+}
+
+static bool falls_to_next(const struct bt_tr *t, unsigned i)
+{
+    return i + 1 < t->n && !bt_ends(t, i) &&
+           t->va[i + 1] == t->va[i] + t->insn[i].len;
 }
 
 static void liveness(struct bt_tr *t)
 {
-    uint32_t live = live_at_end(t);
+    uint32_t out[BT_REGION_INSNS];
+    bool changed = true;
 
-    t->live[t->n] = live;
-    for (unsigned i = t->n; i-- > 0;) {
-        live = live_before(&t->insn[i], (enum bt_how)t->how[i], live);
-        t->live[i] = live;
+    for (unsigned i = 0; i < t->n; i++) {
+        out[i] = live_outside(t, i);
+        t->live[i] = 0;
+    }
+    t->live[t->n] = FL_ALL;
+    while (changed) {
+        changed = false;
+        for (unsigned i = t->n; i-- > 0;) {
+            uint32_t live = out[i];
+
+            if (falls_to_next(t, i))
+                live |= t->live[i + 1];
+            if (direct(t, i) && t->to[i] != NO_LABEL)
+                live |= t->live[t->to[i]];
+            live = live_before(&t->insn[i], (enum bt_how)t->how[i], live);
+            changed |= live != t->live[i];
+            t->live[i] = live;
+        }
     }
 }
 
-/* ---- the block ---- */
+/* ---- the region ---- */
 
-static bool ends_block(const struct x86_insn *insn)
+/* Jump targets that lie ahead, in the page. */
+struct ahead {
+    uint16_t off[BT_REGION_INSNS];
+    unsigned n;
+};
+
+/* The nearest target at or behind @at; 0xffff: none. */
+static unsigned ahead_next(const struct ahead *h, unsigned at)
 {
-    return (x86_form_info(insn->form)->attr &
-            (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0 ||
-           insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
+    unsigned best = 0xffff;
+
+    for (unsigned i = 0; i < h->n; i++)
+        if (h->off[i] >= at && h->off[i] < best)
+            best = h->off[i];
+    return best;
 }
 
-static void decode_block(struct bt_tr *t)
+static void ahead_note(const struct bt_tr *t, struct ahead *h)
 {
-    unsigned at = 0;
+    unsigned i = t->n - 1;
+    uint64_t off = target(t, i) - t->b->va;
 
-    while (t->n < BT_BLOCK_INSNS && at < t->nbytes) {
+    if (off < t->nbytes && !(t->how[i] == HOW_CALL))
+        h->off[h->n++] = (uint16_t)off;
+}
+
+static void decode_region(struct bt_tr *t)
+{
+    unsigned max = t->bt->check ? BT_BLOCK_INSNS : BT_REGION_INSNS, at = 0;
+    struct ahead h = {.n = 0};
+
+    while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 
         if (x86_decode(t->bytes + at, t->nbytes - at, X86_MODE_64, insn) !=
@@ -392,14 +469,64 @@ static void decode_block(struct bt_tr *t)
         t->va[t->n] = t->b->va + at;
         t->how[t->n] = (uint8_t)bt_how(t, insn);
         t->n++;
+        t->granules |= BIT(((t->b->va & 0xfff) + at) >> 6 & 63) |
+                       BIT(((t->b->va & 0xfff) + at + insn->len - 1) >> 6 & 63);
         at += insn->len;
-        if (ends_block(insn)) {
-            t->ended = true;
-            break;
+        if (t->bt->check) {
+            if (ends_block(insn))
+                break;
+            continue;
+        }
+        if (direct(t, t->n - 1))
+            ahead_note(t, &h);
+        if (bt_ends(t, t->n - 1)) {
+            at = ahead_next(&h, at);
+            if (at == 0xffff)
+                break;
         }
     }
-    t->b->len = (uint16_t)at;
+    if (!t->n)
+        return;
+    t->b->len = (uint16_t)(t->va[t->n - 1] + t->insn[t->n - 1].len - t->b->va);
     t->b->ninsns = (uint16_t)t->n;
+}
+
+static unsigned index_of(const struct bt_tr *t, uint64_t va)
+{
+    unsigned lo = 0, hi = t->n;
+
+    while (lo < hi) {
+        unsigned mid = (lo + hi) / 2;
+
+        if (t->va[mid] < va)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < t->n && t->va[lo] == va ? lo : NO_LABEL;
+}
+
+/* Where the region's own jumps lead inside it. */
+static void labels(struct bt_tr *t)
+{
+    for (unsigned i = 0; i < t->n; i++) {
+        t->leader[i] = t->loop[i] = false;
+        t->to[i] = NO_LABEL;
+    }
+    if (t->bt->check)
+        return;
+    for (unsigned i = 0; i < t->n; i++) {
+        unsigned to;
+
+        if (!direct(t, i) || t->how[i] == HOW_CALL)
+            continue;
+        to = index_of(t, target(t, i));
+        t->to[i] = (uint8_t)to;
+        if (to == NO_LABEL)
+            continue;
+        t->leader[to] = true;
+        t->loop[to] |= to <= i;
+    }
 }
 
 uint32_t bt_site_new(struct bt_tr *t, uint64_t va)
@@ -412,62 +539,79 @@ uint32_t bt_site_new(struct bt_tr *t, uint64_t va)
         return 0;
     }
     s = &bt->sites[bt->nsites];
-    *s = (struct bt_site){.va = va, .block = t->block, .start = t->start};
+    *s = (struct bt_site){.va = va,
+                          .block = t->block,
+                          .start = t->start,
+                          .s1 = X86_R11,
+                          .s2 = X86_R10};
     return bt->nsites++;
 }
 
-struct bt_cold *bt_cold_new(struct bt_tr *t, uint32_t from, uint32_t site,
-                            unsigned gate)
+uint32_t bt_cell_new(struct bt_tr *t)
 {
-    struct bt_cold *c = &t->cold[t->ncold];
+    if (t->bt->ncells == BT_CELLS_MAX) {
+        t->full = true;
+        return 0;
+    }
+    return t->bt->ncells++;
+}
+
+struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
+                            uint32_t from, uint32_t site, unsigned gate)
+{
+    struct bt_cold *c = &t->colds[t->ncold];
 
     if (t->ncold == BT_COLD_MAX - 1)
         t->full = true;
     else
         t->ncold++;
-    *c = (struct bt_cold){.from = from, .site = site, .gate = (uint8_t)gate};
+    *c = (struct bt_cold){.kind = (uint8_t)kind,
+                          .from = from,
+                          .site = site,
+                          .gate = (uint8_t)gate,
+                          .held = t->held,
+                          .win = NO_WIN};
     return c;
 }
-
-/* Room for the worst block: 32 instructions of about 150 bytes with stubs. */
-#define BLOCK_ROOM 16384U
 
 bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
                   unsigned n)
 {
     struct bt_tr t;
-    uint32_t dead;
 
     memset(&t, 0, offsetof(struct bt_tr, insn));
-    t.n = t.at = t.ncold = 0;
+    t.n = t.at = t.ncold = t.nwins = t.nfix = t.nexits = 0;
     t.granules = 0;
-    t.ended = t.full = false;
+    t.full = t.held = false;
+    t.s1 = X86_R11;
+    t.s2 = X86_R10;
     t.bt = bt;
     t.b = b;
     t.block = (uint32_t)(b - bt->blocks);
     t.bytes = bytes;
     t.nbytes = n;
     t.e = (struct emit){bt->rw, bt->code_at};
-    decode_block(&t);
+    t.cold = (struct emit){bt->rw, bt->cold_at};
+    decode_region(&t);
     if (!t.n)
         return false;
+    labels(&t);
     liveness(&t);
-    b->code = t.start = t.e.at;
+    bt_windows(&t);
     b->map = bt->nmaps;
+    b->cold = t.cold.at;
     bt_rewrite(&t);
     b->nmap = bt->nmaps - b->map;
-    for (unsigned i = 0; i < b->len; i += 64)
-        t.granules |= BIT(((b->va & 0xfff) + i) >> 6 & 63);
-    t.granules |= BIT(((b->va & 0xfff) + b->len - 1) >> 6 & 63);
-    bt->pages[b->page].granules |= t.granules;
-    dead = bt_site_new(&t, b->va);
-    b->dead = t.e.at;
-    bt_gate_jump(&t, dead, BT_G_CONST);
     b->code_end = t.e.at;
+    b->cold_end = t.cold.at;
+    bt->pages[b->page].granules |= t.granules;
     bt->st.blocks++;
     bt->st.guest_insns += t.n;
-    bt->st.guest_bytes += b->len;
+    for (unsigned i = 0; i < t.n; i++)
+        bt->st.guest_bytes += t.insn[i].len;
     bt->st.host_bytes += t.e.at - bt->code_at;
+    bt->st.cold_bytes += t.cold.at - bt->cold_at;
     bt->code_at = (t.e.at + 15) & ~15U;
-    return true;
+    bt->cold_at = t.cold.at;
+    return !t.full;
 }

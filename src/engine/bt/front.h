@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the rewriter's files share: one translation under way.
+ * What the code generator's files share: one translation under way.
  */
 #ifndef DOPPEL_ENGINE_BT_FRONT_H
 #define DOPPEL_ENGINE_BT_FRONT_H
@@ -9,38 +9,63 @@
 #include "engine/bt/emit.h"
 #include "engine/bt/priv.h"
 
-#define BT_COLD_MAX 128
+#define BT_COLD_MAX 192
 #define FL_ALL      ((uint32_t)X86_FL_ARITH)
+#define ANY         X86_REG_NONE
+#define R(r)        (1U << (r))
 
 /* Slots of struct bt: who keeps what. */
-#define SLOT_R1  BT_SLOT(0)
-#define SLOT_R2  BT_SLOT(1)
-#define SLOT_CX  BT_SLOT(2)
-#define SLOT_JCX BT_SLOT(3)
-#define SLOT_JAX BT_SLOT(4)
-#define SLOT_JDX BT_SLOT(5)
-#define SLOT_TGT BT_SLOT(6)
+#define SLOT_TMP BT_SLOT(0)
+#define SLOT_CX  BT_SLOT(1)
+#define SLOT_TGT BT_SLOT(2)
 
-/* Code out of line, emitted at the block's end. */
-struct bt_cold {
-    uint32_t from; /* the rel32 that leads here */
-    uint32_t site;
-    uint8_t gate;
-    bool miss; /* r1, r2 (and rcx) are to be put back, the EA made */
-    bool rcx;  /* ... rcx too */
-    uint8_t r1, r2;
-    uint8_t insn; /* index: whose memory operand */
-    uint8_t ea;   /* enum ea_kind */
-    uint8_t group;
-    bool borrowed; /* r1, r2 are the block's: taken again on the way back */
-    uint32_t back; /* the access */
+enum bt_cold_kind {
+    COLD_MISS,  /* the access's or window's address to BT_VA, then the gate */
+    COLD_LEAVE, /* give registers back, then the gate */
+    COLD_LINK   /* what an unlinked cell leads to */
 };
 
-enum ea_kind {
-    EA_OPND, /* the instruction's memory operand */
-    EA_PUSH, /* [rsp-8] */
-    EA_POP,  /* [rsp] */
-    EA_LEAVE /* [rbp] */
+/* Code out of line, emitted behind the region. */
+struct bt_cold {
+    uint8_t kind;  /* enum bt_cold_kind */
+    uint8_t gate;  /* BT_G_* */
+    uint32_t from; /* the rel32 that leads here; 0: a cell does */
+    uint32_t site;
+    bool rcx;  /* MISS: RCX is in SLOT_CX */
+    bool held; /* registers are remapped at this place */
+    uint8_t insn, nref; /* MISS: whose access */
+    uint8_t win;        /* ... or which window */
+};
+
+/* What an access's address is made of. */
+#define KEY_ABS  16 /* a constant */
+#define KEY_FS   17 /* FS base and a constant */
+#define KEY_GS   18
+#define KEY_NONE 0xff /* an index, 32-bit addresses: no window */
+#define NO_WIN   0xff
+
+/* One memory access of an instruction. */
+struct bt_ref {
+    uint8_t key; /* 0-15: register; KEY_* */
+    uint8_t win; /* index of its window, or NO_WIN */
+    uint8_t size;
+    bool write;
+    int64_t off; /* from what the key is worth at the instruction */
+};
+
+/* Several accesses that are checked as one: bytes [lo, hi) from the key's worth
+ * where its register's version began. */
+struct bt_win {
+    int64_t lo, hi;
+    int64_t delta;   /* what the key's register has grown by at @at */
+    uint16_t ver;    /* of the register */
+    uint8_t key;
+    uint8_t at;      /* the check stands before this instruction */
+    uint8_t count;
+    uint8_t slot;
+    bool write;
+    bool hoisted; /* the check stands before the first access's instruction */
+    bool stack;   /* by the stack page's entry; slot is not used */
 };
 
 /* How a decoded instruction is run. */
@@ -60,73 +85,134 @@ enum bt_how {
     HOW_RET
 };
 
+#define NO_LABEL 0xff /* target outside the region */
+
 struct bt_tr {
     struct bt *bt;
     struct bt_block *b;
-    struct emit e;
-    uint32_t block; /* index */
+    struct emit e;    /* hot */
+    struct emit cold; /* its own arena */
+    uint32_t block;   /* index */
     const uint8_t *bytes;
     unsigned nbytes;
     unsigned n;
-    struct x86_insn insn[BT_BLOCK_INSNS];
-    uint64_t va[BT_BLOCK_INSNS];
-    uint8_t how[BT_BLOCK_INSNS];
-    uint32_t live[BT_BLOCK_INSNS + 1]; /* flags before instruction i */
-    bool ended;                        /* the last one is a branch */
-    unsigned at;                       /* instruction being rewritten */
-    uint32_t start;                    /* its code offset */
-    uint32_t sites_from;               /* sites of the instruction: first */
-    struct bt_cold cold[BT_COLD_MAX];
+    struct x86_insn insn[BT_REGION_INSNS];
+    uint64_t va[BT_REGION_INSNS];
+    uint8_t how[BT_REGION_INSNS];
+    uint8_t to[BT_REGION_INSNS];   /* direct jump: index in the region */
+    bool leader[BT_REGION_INSNS];  /* a jump leads here */
+    bool loop[BT_REGION_INSNS];    /* ... a later one: look at requests */
+    uint32_t live[BT_REGION_INSNS + 1]; /* flags before instruction i */
+    uint32_t label[BT_REGION_INSNS];    /* code offset */
+    struct bt_ref ref[BT_REGION_INSNS][2];
+    uint8_t nref[BT_REGION_INSNS];
+    struct bt_win win[BT_REGION_INSNS];
+    unsigned nwins;
+    struct {
+        uint32_t from;
+        uint8_t to;
+    } fix[BT_REGION_INSNS]; /* forward jumps inside */
+    unsigned nfix;
+    struct {
+        uint32_t from;
+        uint64_t va;
+        bool held;
+    } exit[BT_REGION_INSNS]; /* jumps out of the region */
+    unsigned nexits;
+    unsigned at;    /* instruction being rewritten */
+    uint32_t start; /* its code offset */
+    struct bt_cold colds[BT_COLD_MAX];
     unsigned ncold;
     bool full;
-    /* Two registers that no instruction of the block uses, X86_REG_NONE: held
-     * over several accesses, given back before anything else may see them. */
-    uint8_t b1, b2;
-    bool held;
-    unsigned group;    /* pushes or pops that are made as one, at least 1 */
+    uint8_t s1, s2; /* scratch registers; the guest's are at home */
+    bool held;      /* they are not R11 and R10 */
+    uint16_t s2_has; /* layout offset of the delta that s2 holds; 0: none */
     uint64_t granules; /* pieces of the page that were read */
 };
 
-/* One memory access being made. */
-struct bt_acc {
-    uint8_t r1, r2;
-    bool keep_r1; /* r1 is the destination: not put back */
-    bool borrowed;
+/* A memory operand of the host's: [base + index + disp]; ANY: absent. */
+struct bt_opnd {
+    uint8_t base, index;
+    int32_t disp;
+    bool s1_free; /* s1 is not part of it */
 };
+
+static inline unsigned bt_kind(const struct bt_tr *t)
+{
+    return t->b->mode & BT_MODE_KIND;
+}
+
+static inline bool bt_at_home(const struct bt_tr *t, unsigned r)
+{
+    return r == t->s1 || r == t->s2;
+}
 
 /* ---- front.c ---- */
 
 enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn);
 /** bt_flags_at() - flags that may be read from @va of the same page on */
 uint32_t bt_flags_at(struct bt_tr *t, uint64_t va);
+/** bt_ends() - whether nothing falls through @i */
+bool bt_ends(const struct bt_tr *t, unsigned i);
 uint32_t bt_site_new(struct bt_tr *t, uint64_t va);
-struct bt_cold *bt_cold_new(struct bt_tr *t, uint32_t from, uint32_t site,
-                            unsigned gate);
+uint32_t bt_cell_new(struct bt_tr *t);
+struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
+                            uint32_t from, uint32_t site, unsigned gate);
+
+/* ---- window.c ---- */
+
+/** bt_windows() - every access of the region, and which are checked as one */
+void bt_windows(struct bt_tr *t);
+/** bt_regs() - registers that @insn names or implies, its address's too */
+uint32_t bt_regs(const struct x86_insn *insn);
+const struct x86_opnd *bt_mem_opnd(const struct x86_insn *insn);
+/** bt_check_at() - whether a window's check stands before instruction @i */
+bool bt_check_at(const struct bt_tr *t, unsigned i);
+
+/* ---- access.c ---- */
+
+/** bt_access() - the host operand of access @k of the instruction at t->at
+ * Uses s1 and s2 and, where flags are dead, those. */
+void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m);
+/** bt_window_checks() - the checks that stand before the instruction */
+void bt_window_checks(struct bt_tr *t);
+void bt_cold_miss(struct bt_tr *t, const struct bt_cold *c);
+/** bt_load_home() - the guest's @r into host register @to, if it is at home */
+void bt_load_home(struct bt_tr *t, unsigned to, unsigned r);
+/** bt_from_home() - a host register with the guest's @r: itself, or @tmp */
+unsigned bt_from_home(struct bt_tr *t, unsigned r, unsigned tmp);
+/** bt_hold() - from the convention (R10 and R11 at home) to the region's own
+ * scratch registers; bt_unhold: back */
+void bt_hold(struct bt_tr *t);
+void bt_unhold(struct bt_tr *t);
+void bt_unhold_code(const struct bt_tr *t, struct emit *e);
 
 /* ---- rewrite.c ---- */
 
-/** bt_acc_open() - a register that holds the host address of an access
- * @avoid: registers that the instruction needs besides; @want: r1 is to be
- * this one, X86_REG_NONE: any; @low: r1 without REX */
-void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
-                 uint32_t avoid, unsigned want, bool low, struct bt_acc *a);
-/** bt_acc_ready() - put r2 back, before the access; _close: r1, after it */
-void bt_acc_ready(struct bt_tr *t, const struct bt_acc *a);
-void bt_acc_close(struct bt_tr *t, const struct bt_acc *a);
 void bt_rewrite(struct bt_tr *t);
-void bt_cold_emit(struct bt_tr *t);
-void bt_gate_jump(struct bt_tr *t, uint32_t site, unsigned gate);
+void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site,
+                  unsigned gate);
 
 /* ---- stack.c ---- */
 
 void bt_push(struct bt_tr *t);
 void bt_pop(struct bt_tr *t);
 void bt_leave(struct bt_tr *t);
-void bt_push_imm(struct bt_tr *t, uint64_t v, uint32_t avoid);
+/** bt_push_next() - a call's push of @v */
+void bt_push_next(struct bt_tr *t, uint64_t v);
 
 /* ---- branch.c ---- */
 
 void bt_rewrite_branch(struct bt_tr *t);
-void bt_exit_to(struct bt_tr *t, uint64_t va);
+/** bt_entry() - the region's entries: b->indirect, b->code */
+void bt_entry(struct bt_tr *t);
+/** bt_exit_to() - leave for @va; registers are the convention's */
+void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va);
+/** bt_poll() - leave for C if a request stands, @va being next
+ * @flags: they are live */
+void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags);
+/** bt_exits_emit() - the ways out of conditional jumps, behind the region */
+void bt_exits_emit(struct bt_tr *t);
+void bt_cold_emit(struct bt_tr *t);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Into translated code and out of it. While it runs, GS points at struct bt
- * and all sixteen registers, RSP too, are the guest's; nothing may be pushed.
+ * and the registers, RSP too, are the guest's; nothing may be pushed. Two of
+ * them are scratch: C finds the guest's in bt->home.
  *
  * The full gate stores all but the vector registers into struct x86_cpu, runs
  * bt_dispatch on the host's stack, and goes on where that says. Vector state
@@ -170,7 +171,6 @@ quick:
     gate 2
     gate 3
     gate 4
-    gate 5
 
 /* The signal handler comes here, the state being the guest's. */
 func bt_fault_gate
@@ -182,6 +182,6 @@ func bt_fault_gate
     .globl bt_gate_table
     .hidden bt_gate_table
 bt_gate_table:
-    .quad gate_0, gate_1, gate_2, gate_3, gate_4, gate_5, 0, 0
+    .quad gate_0, gate_1, gate_2, gate_3, gate_4, 0, 0, 0
 
     .section .note.GNU-stack, "", @progbits

@@ -19,25 +19,33 @@
 #define BT_GSBASE    0x48
 #define BT_TLBMASK   0x50 /* pext: address bits that select a TLB entry */
 #define BT_HIMASK    0x58 /* pext: address bits above the page offset */
-#define BT_LFLAGS    0x68 /* light gate: lahf and seto */
-#define BT_LGPR      0x70 /* light gate: 16 registers */
+#define BT_LFLAGS    0x68 /* quick gate: lahf and seto */
+#define BT_LGPR      0x70 /* quick gate: 16 registers */
 #define BT_SLOT(i)   (0xf0 + 8 * (i))  /* 8 spilled registers */
 #define BT_GATE(i)   (0x130 + 8 * (i)) /* 8 addresses in gate.S */
 #define BT_XSAVE     0x170             /* address of the guest's vector state */
-#define BT_IBMASK(k) (0x180 + 8 * (k)) /* pext: bits that select an entry */
 #define BT_VEC       0x178 /* u32: 1: it is in the host's registers */
+#define BT_IBMASK(k) (0x180 + 8 * (k)) /* pext: bits that select an entry */
+#define BT_HOME(r)   (0x1a0 + 8 * (r)) /* guest registers kept in memory */
+#define BT_WIN(i)    (0x220 + 8 * (i)) /* 16: where checked windows lie */
+/* Stack page of a kind: keys for reads and writes, host minus guest address;
+ * the user's lies in the pages of its address space. */
+#define BT_STK(k)    ((k) ? 0x2a0 + 24 * ((k)-1) : 0x1000)
+#define BT_STK_R     0
+#define BT_STK_W     8
+#define BT_STK_DELTA 16
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
- * pages. Then the branch caches of user and kernel: keys, host addresses. */
+ * minus guest address; in each, the page with the lower half's entries comes
+ * first. Then the branch caches: host addresses of indirect entries. */
 #define BT_TLB_N       1024
 #define BT_TLB_KIND    0x6000
-#define BT_TLB_R(k)    (0x1000 + BT_TLB_KIND * (k))
-#define BT_TLB_W(k)    (0x3000 + BT_TLB_KIND * (k))
-#define BT_TLB_HOST(k) (0x5000 + BT_TLB_KIND * (k))
-#define BT_IB_N        16384 /* user: the first 2048 of them */
-#define BT_IB_USER_N   2048
-#define BT_IB(k)       (0x13000 + 0x40000 * (k)) /* k as the TLB kinds */
-#define BT_IB_TGT(k)   (BT_IB(k) + 0x20000)
+#define BT_TLB_R(k)    (0x2000 + BT_TLB_KIND * (k))
+#define BT_TLB_W(k)    (0x4000 + BT_TLB_KIND * (k))
+#define BT_TLB_HOST(k) (0x6000 + BT_TLB_KIND * (k))
+#define BT_IB_USER_N   4096
+#define BT_IB_N        16384
+#define BT_IB(k)       ((k) ? 0x1c000 + 0x20000 * ((k)-1) : 0x14000)
 
 #define BT_REQ_SET     0x4000000000000000
 
@@ -45,8 +53,7 @@
 #define BT_G_CALLOUT 0 /* run site's instruction by the interpreter */
 #define BT_G_MISS    1 /* site's access missed the TLB at BT_VA */
 #define BT_G_LINK    2 /* direct jump to site's address: find it, link it */
-#define BT_G_IB      3 /* indirect jump to BT_RIP missed */
+#define BT_G_IB      3 /* indirect jump to BT_RIP missed; no site */
 #define BT_G_LEAVE   4 /* a request stands; site's address is next */
-#define BT_G_CONST   5 /* jump to site's address, not linked */
 
 #endif

@@ -16,22 +16,25 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#define BT_BLOCK_INSNS 32
+#define BT_REGION_INSNS 64
+#define BT_BLOCK_INSNS  32 /* in check mode */
+#define BT_WINDOWS      16
 
 /* A place in translated code from where C is entered. */
 struct bt_site {
     uint64_t va;         /* guest rip: of the instruction, or of the target */
     const struct op *op; /* made at the first callout */
-    uint32_t start;      /* code offset: the instruction again; LINK: of the
-                            rel32 to patch, 0: none */
-    uint32_t next;       /* code offset: after the instruction */
+    uint32_t start;      /* code offset: the access again; LINK: cell */
+    uint32_t next;       /* code offset: after the instruction; LINK: stub */
     uint32_t block;      /* index */
-    uint8_t size;        /* bytes of the access */
+    uint32_t in_next;    /* LINK: list of links into a block; site */
+    uint16_t size;       /* bytes of the access or of the window */
     bool write;
-    uint8_t kind;  /* enum tlb_kind that the code assumes */
-    bool group;    /* several pushes or pops: after a callout look up */
-    uint8_t quick; /* enum bt_quick_op */
-    bool cross;    /* LINK: into another page; next is the stub's offset */
+    uint8_t kind;   /* enum tlb_kind that the code assumes */
+    uint8_t s1, s2; /* guest registers whose value is at home here */
+    uint8_t quick;  /* enum bt_quick_op */
+    bool window;    /* a check for several accesses */
+    bool stack;     /* ... by the stack page */
 };
 
 /* Callouts that the quick gate may serve. */
@@ -50,9 +53,13 @@ struct bt_block {
     const uint8_t *src;
     uint64_t va;
     uint32_t mode;
-    uint32_t code; /* offset of its entry */
+    uint32_t code;     /* offset of its entry for links */
+    uint32_t indirect; /* ... for indirect jumps, target in R11 */
     uint32_t code_end;
-    uint32_t dead;      /* offset of the stub that looks va up again */
+    uint32_t cold, cold_end;
+    uint32_t cell;      /* of va; spoilt when the block is dropped */
+    bool cell_neg;      /* minus va */
+    uint32_t in;        /* links into it: site; 0: none */
     uint32_t hash_next; /* index + 1 */
     uint32_t page_next; /* index + 1: blocks of the same guest page */
     uint32_t page;      /* index of struct bt_page */
@@ -67,7 +74,8 @@ struct bt_block {
 struct bt_map {
     uint32_t host;  /* code offset where it begins */
     uint16_t off;   /* guest bytes from the block's start */
-    uint8_t r1, r2; /* registers kept in slots 0 and 1; 0xff: none */
+    uint8_t s1, s2; /* guest registers whose value is at home */
+    uint8_t tmp;    /* register kept in SLOT_TMP; 0xff: none */
 };
 
 /* A guest page that blocks were made from. */
@@ -88,14 +96,22 @@ struct bt_page {
 #define BT_HASH_BITS  16
 #define BT_PHASH_BITS 12
 #define BT_INVAL_MAX  64
-#define BT_XLINKS     16384U
+#define BT_CELLS_MAX  2097152U
+#define BT_THUNK      0U /* code offset: an indirect jump that missed */
 
 struct bt;
+
+/* The stack's page: keys and host minus guest address. */
+struct bt_stk {
+    uint64_t r, w, delta;
+};
+/* A key that only a page has whose accesses fault on the host, too. */
+#define BT_STK_NONE BIT(63)
 
 /* What init made: the code memory of all vCPUs. */
 struct engine_part {
     int fd;
-    uint8_t *rx, *rw; /* ncpus slices of slice bytes */
+    uint8_t *rx, *rw; /* ncpus slices; rx: each followed by its cells */
     size_t slice;
     unsigned ncpus;
     pthread_mutex_t lock;  /* code page counts; held while revoking */
@@ -125,20 +141,25 @@ struct bt {
     uint64_t gate[8];
     void *xsave;
     uint32_t vec; /* vector state: in the host's registers */
-    uint64_t ibmask[3];
-    uint8_t pad[0x1000 - 0x198];
+    _Atomic uint64_t ibmask[3];
+    uint64_t unused2;
+    uint64_t home[16];
+    uint64_t win[BT_WINDOWS];
+    struct bt_stk stk_sup[2];
+    uint8_t pad[0x1000 - 0x2d0];
+    struct bt_stk stk_user;
+    uint8_t pad2[0x1000 - 24];
     struct {
-        uint64_t r[BT_TLB_N], w[BT_TLB_N], host[BT_TLB_N];
+        uint64_t r[BT_TLB_N], w[BT_TLB_N], delta[BT_TLB_N];
     } tlb[3];
-    struct {
-        uint64_t key[BT_IB_N], tgt[BT_IB_N];
-    } ib[3];
+    uint64_t ib_user[BT_IB_USER_N];
+    uint64_t ib_sup[2][BT_IB_N];
     /* C only */
     bool ib_used[3];
-    /* sites of kernel jumps into other pages that are linked */
-    uint32_t xlink[BT_XLINKS];
-    uint32_t nxlinks;
-    uint64_t ib_pages[64]; /* filter: low bits of pages in ib[] */
+    bool check; /* each block ends in C */
+    uint32_t ib_mode; /* bits of the mode that the branch caches are for */
+    uint64_t flushed; /* times that TLB entries were dropped */
+    uint64_t ib_pages[64]; /* filter: low bits of pages in the branch caches */
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;
@@ -146,7 +167,9 @@ struct bt {
     uint64_t gen[2]; /* interp's generations that tlb[] holds entries of */
     /* code cache */
     uint8_t *rx, *rw;
-    uint32_t code_at, code_bytes;
+    uint64_t *cells; /* behind rx; what code reads or jumps through */
+    uint32_t code_at, cold_at, code_bytes;
+    uint32_t ncells;
     struct bt_block *blocks;
     struct bt_page *pages;
     struct bt_site *sites;
@@ -176,6 +199,7 @@ struct bt {
 #define BT_MODE_SSE  8U
 #define BT_MODE_AVX  16U
 #define BT_MODE_X87  32U
+#define BT_MODE_NOWIN 64U /* each access is checked by itself */
 #define BT_MODE_NONE 0xffffffffU /* not translated: interpret */
 
 static inline struct bt *bt_of(struct engine_vcpu *v)
@@ -240,10 +264,36 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
 void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
-/* Bits 2 and up select: functions begin at multiples of 16. */
+/* Bits 2 and up select: functions begin at multiples of 16. Entry 0 is for
+ * requests: the masks are 0 then. */
 static inline unsigned bt_ib_index(unsigned k, uint64_t va)
 {
     return (unsigned)(va >> 2) & ((k == TLB_USER ? BT_IB_USER_N : BT_IB_N) - 1);
+}
+static inline uint64_t bt_ib_mask(unsigned k)
+{
+    return (k == TLB_USER ? BT_IB_USER_N - 1UL : BT_IB_N - 1UL) << 2;
+}
+static inline uint64_t *bt_ib(struct bt *bt, unsigned k)
+{
+    return k == TLB_USER ? bt->ib_user : bt->ib_sup[k - 1];
+}
+/* A request: loops see req, indirect jumps fall into entry 0. */
+static inline void bt_post(struct bt *bt)
+{
+    atomic_store(&bt->req, BT_REQ_SET);
+    for (unsigned k = 0; k < 3; k++)
+        atomic_store(&bt->ibmask[k], 0);
+}
+static inline void bt_unpost(struct bt *bt)
+{
+    atomic_store(&bt->req, 0);
+    for (unsigned k = 0; k < 3; k++)
+        atomic_store(&bt->ibmask[k], bt_ib_mask(k));
+}
+static inline struct bt_stk *bt_stk(struct bt *bt, unsigned k)
+{
+    return k == TLB_USER ? &bt->stk_user : &bt->stk_sup[k - 1];
 }
 
 static inline unsigned bt_tlb_index(uint64_t va)

@@ -11,7 +11,6 @@ const void *bt_quick(struct bt *bt);
 
 #define PAGE (~UINT64_C(0xfff))
 
-typedef uint32_t ANY_ALIGN unaligned32;
 typedef uint64_t ANY_ALIGN unaligned64;
 
 static ALWAYS_INLINE uint64_t key_none(unsigned i)
@@ -34,9 +33,21 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
         return false;
     bt->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
     bt->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
-    bt->tlb[kind].host[i] = (uintptr_t)e->host;
+    bt->tlb[kind].delta[i] = (uintptr_t)e->host - (va & PAGE);
     bt->st.tlb_fills++;
     return true;
+}
+
+/* The stack's page is that of @va, whose entry has just been filled. */
+static ALWAYS_INLINE void fill_stack(struct bt *bt, unsigned kind, uint64_t va)
+{
+    struct bt_stk *stk = bt_stk(bt, kind);
+    unsigned i = bt_tlb_index(va);
+    uint64_t key = -(va & PAGE);
+
+    stk->r = bt->tlb[kind].r[i] == key ? key : BT_STK_NONE;
+    stk->w = bt->tlb[kind].w[i] == key ? key : BT_STK_NONE;
+    stk->delta = bt->tlb[kind].delta[i];
 }
 
 bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
@@ -48,11 +59,10 @@ void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
 {
     unsigned i = bt_ib_index(k, va), p = (unsigned)(va >> 12) & 4095;
 
-    if ((k == TLB_USER) != !(va >> 63))
+    if ((k == TLB_USER) != !(va >> 63) || !i)
         return; /* kernel code in the lower half: always looked up */
     bt->ib_used[k] = true;
-    bt->ib[k].key[i] = -va;
-    bt->ib[k].tgt[i] = (uintptr_t)code;
+    bt_ib(bt, k)[i] = (uintptr_t)code;
     bt->ib_pages[p / 64] |= BIT(p % 64);
 }
 
@@ -89,47 +99,89 @@ static const void *jump_to(struct bt *bt, uint64_t va)
     unsigned kind = bt->mode & BT_MODE_KIND;
     const struct tlb_ent *e =
         &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
-    const void *code;
     struct bt_block *b;
 
-    if (bt->req || e->x != ((va & PAGE) | in->gen[va >> 63]))
+    if (bt->req || bt->check ||
+        e->x != ((va & PAGE) | in->gen[va >> 63]))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
     if (!b)
         return NULL;
-    code = bt->rx + b->code;
-    bt_ib_put(bt, kind, va, code);
-    return code;
+    bt_ib_put(bt, kind, va, bt->rx + b->indirect);
+    return bt->rx + b->code;
 }
 
-/* Between kernel pages: until the kernel's translations change. */
-static const void *link_cross(struct bt *bt, const struct bt_site *s)
+/* An indirect jump missed: or a request made it miss, that is over. */
+static const void *indirect(struct bt *bt)
 {
-    const uint8_t *code = jump_to(bt, s->va);
-
-    if (!code || bt->nxlinks == BT_XLINKS)
-        return code;
-    bt->xlink[bt->nxlinks++] = bt->site;
-    *(unaligned32 *)(bt->rw + s->start) =
-        (uint32_t)(code - (bt->rx + s->start + 4));
-    bt->st.links++;
-    return code;
+    bt->st.ib_misses++;
+    if (!bt->req && !bt->ibmask[TLB_USER]) {
+        bt_unpost(bt);
+        if (bt->req)
+            bt_post(bt);
+    }
+    return jump_to(bt, bt->rip);
 }
 
-static const void *link_to(struct bt *bt, const struct bt_site *s)
+static const void *link_to(struct bt *bt, struct bt_site *s)
 {
     struct bt_block *from = &bt->blocks[s->block], *b;
-    uint32_t rel;
 
+    if (bt->check)
+        return NULL;
     b = find(bt,
              (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
-             s->va, from->mode);
+             s->va, from->mode & ~BT_MODE_NOWIN);
     if (!b)
         return NULL;
-    rel = b->code - s->start - 4;
-    *(unaligned32 *)(bt->rw + s->start) = rel;
+    bt->cells[s->start] = (uintptr_t)bt->rx + b->code;
+    s->in_next = b->in;
+    b->in = bt->site;
     bt->st.links++;
     return bt->rx + b->code;
+}
+
+/* ---- misses ---- */
+
+/* Whether guest register @r is among those that the gate saved. */
+static bool saved(unsigned r)
+{
+    return 0x3c7U >> r & 1; /* RAX RCX RDX RSI RDI R8 R9 */
+}
+
+/* The same instructions with each access checked by itself. */
+static const void *no_window(struct bt *bt, const struct bt_site *s)
+{
+    const struct bt_block *from = &bt->blocks[s->block], *b;
+
+    if (bt->check)
+        return NULL;
+    b = find(bt,
+             (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
+             s->va, from->mode | BT_MODE_NOWIN);
+    if (!b)
+        return NULL;
+    if (s->s1 != X86_R11) {
+        if (!saved(s->s1) || !saved(s->s2))
+            return NULL;
+        bt->home[X86_R11] = bt->lgpr[X86_R11];
+        bt->home[X86_R10] = bt->lgpr[X86_R10];
+        bt->lgpr[s->s1] = bt->home[s->s1];
+        bt->lgpr[s->s2] = bt->home[s->s2];
+    }
+    bt->st.window_fails++;
+    return bt->rx + b->code;
+}
+
+static const void *miss(struct bt *bt, const struct bt_site *s)
+{
+    bt->st.tlb_misses++;
+    if ((bt->va & 0xfff) + s->size > 4096 ||
+        !fill(bt, s->kind, bt->va, s->write))
+        return s->window ? no_window(bt, s) : NULL;
+    if (s->stack)
+        fill_stack(bt, s->kind, bt->va);
+    return bt->rx + s->start;
 }
 
 /* ---- a few system instructions of supervisor code ---- */
@@ -153,7 +205,7 @@ static bool pushf(struct bt *bt)
         return false;
     v = bt->cpu->rflags & ~(X86_FL_ARITH | X86_FL_VM | X86_FL_RF);
     v |= (bt->lflags >> 8 & 0xd5) | (bt->lflags & 1) << 11;
-    *(unaligned64 *)(uintptr_t)(bt->tlb[k].host[i] + off) = v;
+    *(unaligned64 *)(uintptr_t)(bt->tlb[k].delta[i] + va) = v;
     bt->lgpr[X86_RSP] = va;
     return true;
 }
@@ -218,25 +270,17 @@ static const void *quick_op(struct bt *bt, const struct bt_site *s)
 
 const void *bt_quick(struct bt *bt)
 {
-    const struct bt_site *s = &bt->sites[bt->site];
+    struct bt_site *s = &bt->sites[bt->site];
 
     switch (bt->reason) {
     case BT_G_CALLOUT:
         return quick_op(bt, s);
     case BT_G_MISS:
-        bt->st.tlb_misses++;
-        if ((bt->va & 0xfff) + s->size > 4096 ||
-            !fill(bt, s->kind, bt->va, s->write))
-            return NULL;
-        return bt->rx + s->start;
+        return miss(bt, s);
     case BT_G_LINK:
-        return s->cross ? link_cross(bt, s) : link_to(bt, s);
-    case BT_G_CONST:
-        bt->st.ib_misses++;
-        return jump_to(bt, s->va);
+        return link_to(bt, s);
     case BT_G_IB:
-        bt->st.ib_misses++;
-        return jump_to(bt, bt->rip);
+        return indirect(bt);
     default:
         return NULL;
     }

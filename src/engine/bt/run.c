@@ -94,10 +94,38 @@ static bool novec(const struct x86_insn *insn)
 
 static const void *resume(struct bt *bt, const void *code)
 {
+    const uint64_t *gpr = bt->cpu->gpr;
+
     bt_tlb_sync(bt);
+    bt->home[X86_R11] = gpr[X86_R11];
+    bt->home[X86_R10] = gpr[X86_R10];
     bt->fsbase = bt->cpu->seg[X86_SEG_FS].base;
     bt->gsbase = bt->cpu->seg[X86_SEG_GS].base;
     return code;
+}
+
+/* Within a region: its own scratch registers' values are at home. */
+static const void *resume_in(struct bt *bt, const struct bt_site *s,
+                             uint32_t at)
+{
+    const uint64_t *gpr = bt->cpu->gpr;
+
+    bt->home[s->s1] = gpr[s->s1];
+    bt->home[s->s2] = gpr[s->s2];
+    return resume(bt, bt->rx + at);
+}
+
+/* Branch caches hold code of one mode, kinds apart. */
+static void set_mode(struct bt *bt, uint32_t mode)
+{
+    uint32_t m = mode & (BT_MODE_SSE | BT_MODE_AVX | BT_MODE_X87);
+
+    bt->mode = mode;
+    if (mode == BT_MODE_NONE || m == bt->ib_mode)
+        return;
+    bt->ib_mode = m;
+    for (unsigned k = 0; k < 3; k++)
+        bt_ib_flush(bt, k);
 }
 
 /* Whether the main loop must look first. Takes over a new mode. */
@@ -121,17 +149,21 @@ static bool must_leave(struct bt *bt)
     mode = bt_mode_now(bt);
     if (mode == BT_MODE_NONE)
         return true;
-    bt->mode = mode;
+    set_mode(bt, mode);
     return false;
 }
 
-/* Go on at cpu->rip. */
-static const void *go_on(struct bt *bt)
+/* Go on at cpu->rip. @how: BT_MODE_NOWIN or 0, for the first block. */
+static const void *go_on_as(struct bt *bt, uint32_t how)
 {
     while (!must_leave(bt)) {
         bool fault;
-        struct bt_block *b = bt_block_at(bt, bt->cpu->rip, &fault);
+        struct bt_block *b;
 
+        bt->mode |= how;
+        b = bt_block_at(bt, bt->cpu->rip, &fault);
+        bt->mode &= ~BT_MODE_NOWIN;
+        how = 0;
         if (fault) {
             bt->st.faults++;
             interp_faulted(bt->in);
@@ -147,6 +179,11 @@ static const void *go_on(struct bt *bt)
         }
     }
     return NULL;
+}
+
+static const void *go_on(struct bt *bt)
+{
+    return go_on_as(bt, 0);
 }
 
 /* ---- one instruction by the interpreter ---- */
@@ -181,6 +218,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     struct x86_cpu *cpu = bt->cpu;
     struct interp *in = bt->in;
     const struct op *o = s == bt->sites ? NULL : site_op(bt, s);
+    uint64_t flushed = bt->flushed;
     uint32_t mode = bt->mode;
     int r;
 
@@ -219,8 +257,10 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         cpu->shadow = 0;
     if (must_leave(bt))
         return NULL;
-    if (r == OP_NEXT && !bt->dropped && !s->group && bt->mode == mode)
-        return resume(bt, bt->rx + s->next);
+    bt_tlb_sync(bt);
+    if (r == OP_NEXT && !bt->dropped && bt->mode == mode &&
+        (bt->flushed == flushed || bt->reason == BT_G_CALLOUT))
+        return resume_in(bt, s, s->next);
     return go_on(bt);
 }
 
@@ -228,11 +268,14 @@ static const void *miss(struct bt *bt, struct bt_site *s)
 {
     unsigned flags = s->write ? X86_LIN_WRITE : X86_LIN_READ;
     uint64_t va = bt->va;
+    uint64_t flushed = bt->flushed;
     struct xlat x;
 
+    bt->cpu->rip = s->va;
+    if (s->window)
+        return go_on_as(bt, BT_MODE_NOWIN);
     if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va))
         return callout(bt, s);
-    bt->cpu->rip = s->va;
     if (tlb_xlat(bt->in, va, flags, &x)) {
         bt->st.faults++;
         interp_faulted(bt->in);
@@ -241,14 +284,16 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     bt_tlb_sync(bt);
     if (!bt_tlb_fill(bt, (enum tlb_kind)s->kind, va, s->write))
         return callout(bt, s);
-    return resume(bt, bt->rx + s->start);
+    return bt->flushed == flushed ? resume_in(bt, s, s->start) : go_on(bt);
 }
 
 static const void *dispatch(struct bt *bt)
 {
-    struct bt_site *s = &bt->sites[bt->site];
+    struct bt_site *s = &bt->sites[bt->reason == BT_G_IB ? 0 : bt->site];
 
     bt->st.gates++;
+    bt->cpu->gpr[s->s1] = bt->home[s->s1];
+    bt->cpu->gpr[s->s2] = bt->home[s->s2];
     switch (bt->reason) {
     case BT_G_CALLOUT:
         return callout(bt, s);
@@ -293,7 +338,7 @@ static void run_some(struct bt *bt)
     struct interp *in = bt->in;
     uint64_t before = bt->cpu->icount;
 
-    bt->mode = bt_mode_now(bt);
+    set_mode(bt, bt_mode_now(bt));
     if (bt->mode != BT_MODE_NONE && !interp_must_step(in)) {
         run_translated(bt);
         return;
@@ -325,7 +370,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
     interp_enter(in);
     interp_mode_update(in);
     for (;;) {
-        atomic_store(&bt->req, 0);
+        bt_unpost(bt);
         if (atomic_load(&bt->inval_n))
             bt_inval_take(bt);
         if (interp_attend(in, &exit->reason))

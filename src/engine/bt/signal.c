@@ -2,7 +2,7 @@
 /*
  * Faults that the host raises in translated code: division, unmasked floating
  * point, alignment of vector operands. The instruction's beginning is found in
- * the block's map, borrowed registers are put back, and the interpreter runs
+ * the block's map, spilled registers are put back, and the interpreter runs
  * the instruction and raises what the guest is to see.
  *
  * The guest's RSP is anything, so handlers run on an alternate stack that is
@@ -62,10 +62,14 @@ static bool guest_fault(ucontext_t *uc)
     end = m + b->nmap;
     while (m + 1 < end && m[1].host <= off)
         m++;
-    if (m->r1 != 0xff)
-        *reg_of(uc, m->r1) = (greg_t)bt->slot[0];
-    if (m->r2 != 0xff)
-        *reg_of(uc, m->r2) = (greg_t)bt->slot[1];
+    if (m->s1 != X86_R11) {
+        bt->home[X86_R11] = (uint64_t)*reg_of(uc, X86_R11);
+        bt->home[X86_R10] = (uint64_t)*reg_of(uc, X86_R10);
+        *reg_of(uc, m->s1) = (greg_t)bt->home[m->s1];
+        *reg_of(uc, m->s2) = (greg_t)bt->home[m->s2];
+    }
+    if (m->tmp != 0xff)
+        *reg_of(uc, m->tmp) = (greg_t)bt->slot[0];
     bt->st.host_faults++;
     bt->sites[0].va = b->va + m->off;
     bt->site = 0;

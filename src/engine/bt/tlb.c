@@ -7,6 +7,7 @@
  *
  * A key is minus the page's address: address + key is the offset in the page,
  * or too large. An empty entry's key is that of a page that another index has.
+ * Beside it stands what is to be added to a guest address for the host's.
  */
 #include "engine/bt/priv.h"
 
@@ -14,40 +15,38 @@
 
 #define PAGE (~UINT64_C(0xfff))
 
+static void stk_drop(struct bt_stk *stk)
+{
+    stk->r = stk->w = BT_STK_NONE;
+}
+
 static void half_clear(struct bt *bt, unsigned half)
 {
     unsigned at = half * (BT_TLB_N / 2);
 
     for (unsigned k = 0; k < 3; k++) {
+        struct bt_stk *stk = bt_stk(bt, k);
+
         memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
         memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
         if (half == 0)
             bt->tlb[k].r[0] = bt->tlb[k].w[0] = -UINT64_C(0x1000);
+        if (-stk->r >> 63 == half || -stk->w >> 63 == half)
+            stk_drop(stk);
     }
-}
-
-/* Undo the direct jumps between kernel pages. */
-static void unlink_all(struct bt *bt)
-{
-    for (uint32_t i = 0; i < bt->nxlinks; i++) {
-        const struct bt_site *s = &bt->sites[bt->xlink[i]];
-        uint32_t rel = s->next - s->start - 4;
-
-        memcpy(bt->rw + s->start, &rel, 4);
-    }
-    bt->nxlinks = 0;
+    bt->flushed++;
 }
 
 void bt_ib_flush(struct bt *bt, unsigned k)
 {
-    if (k != TLB_USER)
-        unlink_all(bt);
+    uint64_t *ib = bt_ib(bt, k), thunk = (uintptr_t)bt->rx + BT_THUNK;
+    unsigned n = k == TLB_USER ? BT_IB_USER_N : BT_IB_N;
+
     if (!bt->ib_used[k])
         return;
     bt->ib_used[k] = false;
-    memset(bt->ib[k].key, 0,
-           (k == TLB_USER ? BT_IB_USER_N : BT_IB_N) * sizeof bt->ib[k].key[0]);
-    bt->ib[k].key[0] = 16; /* of minus 16, which another index has */
+    for (unsigned i = 0; i < n; i++)
+        ib[i] = thunk;
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -95,8 +94,14 @@ static void page_drop(struct bt *bt, uint64_t va)
 {
     unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
 
-    for (unsigned k = 0; k < 3; k++)
+    for (unsigned k = 0; k < 3; k++) {
+        struct bt_stk *stk = bt_stk(bt, k);
+
         bt->tlb[k].r[i] = bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+        if (((-stk->r ^ va) & PAGE) == 0 || ((-stk->w ^ va) & PAGE) == 0)
+            stk_drop(stk);
+    }
+    bt->flushed++;
     if (bt->ib_pages[p / 64] >> (p % 64) & 1)
         ib_flush_all(bt);
 }
@@ -128,17 +133,24 @@ void bt_tlb_init(struct bt *bt)
     bt->lin.root = lin_root;
     bt->tlbmask = UINT64_C(0x1ff) << 12 | BIT(63);
     bt->himask = PAGE;
-    bt->ibmask[TLB_USER] = (BT_IB_USER_N - 1) << 2;
-    bt->ibmask[TLB_SUP] = bt->ibmask[TLB_SUPAC] = (BT_IB_N - 1) << 2;
+    bt_unpost(bt);
+    for (unsigned k = 0; k < 3; k++)
+        stk_drop(bt_stk(bt, k));
     bt_tlb_flush(bt);
 }
 
 void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
 {
-    for (unsigned k = 0; k < 3; k++)
+    for (unsigned k = 0; k < 3; k++) {
+        struct bt_stk *stk = bt_stk(bt, k);
+
         for (unsigned i = 0; i < BT_TLB_N; i++)
-            if (bt->tlb[k].host[i] == (uintptr_t)host)
+            if (bt->tlb[k].delta[i] - bt->tlb[k].w[i] == (uintptr_t)host)
                 bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+        if (stk->delta - stk->w == (uintptr_t)host)
+            stk->w = BT_STK_NONE;
+    }
+    bt->flushed++;
     for (unsigned i = 0; i < TLB_KINDS * TLB_ENTRIES; i++)
         if (bt->in->tables[i].host == host)
             bt->in->tables[i].w = 0;

@@ -47,7 +47,8 @@ void bt_vec_save(struct bt *bt)
     bt->vec = 0;
     bt->st.vec_saves++;
     asm volatile("xsave64 (%0)" : : "r"(x), "a"(7), "d"(0) : "memory");
-    asm volatile("ldmxcsr %0; vzeroupper" : : "m"(mxcsr));
+    /* a pending x87 exception must not meet C, nor the guest's control words */
+    asm volatile("fninit; ldmxcsr %0; vzeroupper" : : "m"(mxcsr));
     memset(x + 8, 0, 16); /* FIP and FDP are the host's */
     memcpy(&bv, x + 512, 8);
     bv |= 3;
@@ -224,6 +225,20 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     return go_on(bt);
 }
 
+/* Whether nothing else comes before the #PF of the site's access: operands of
+ * vector instructions must be aligned, x87 exceptions may be pending. */
+static bool fault_comes_first(struct bt *bt, struct bt_site *s)
+{
+    const struct op *o = site_op(bt, s);
+    const struct x86_form_info *fi;
+
+    if (!o)
+        return false;
+    fi = x86_form_info(o->insn->form);
+    return (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH) &&
+           !(fi->attr & (XA_ALIGN | XA_ALIGN16 | XA_ALIGN64));
+}
+
 static const void *miss(struct bt *bt, struct bt_site *s)
 {
     unsigned flags = s->write ? X86_LIN_WRITE : X86_LIN_READ;
@@ -234,6 +249,8 @@ static const void *miss(struct bt *bt, struct bt_site *s)
         return callout(bt, s);
     bt->cpu->rip = s->va;
     if (tlb_xlat(bt->in, va, flags, &x)) {
+        if (!fault_comes_first(bt, s))
+            return callout(bt, s);
         bt->st.faults++;
         interp_faulted(bt->in);
         return go_on(bt);

@@ -34,10 +34,22 @@ struct exit_rec {
     char why[240];  /* EXIT_FAILED: one sentence */
 };
 
+#define ENGINE_LOOK_MAX 16
+
+/* To look at an engine that makes code, at work. */
+struct engine_look {
+    int map_fd;     /* keeps: perf's map of the code; -1: none */
+    int dump_fd;    /* keeps: records of blocks; -1: none */
+    int symbols_fd; /* borrows: lines as System.map's; -1: none */
+    unsigned nva;
+    uint64_t va[ENGINE_LOOK_MAX]; /* blocks to record; ~0: all */
+};
+
 /* What the monitor was handed for its engine. */
 struct engine_host {
     int kvm_fd; /* borrows: /dev/kvm; -1: none */
     unsigned ncpus;
+    const struct engine_look *look; /* borrows; NULL: nothing is asked */
 };
 
 struct engine_part; /* what init made for the process; struct vm.engine */

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cpu/x86/insn.h"
+#include "engine/bt/look.h"
 #include "engine/bt/priv.h"
 #include "vm/clock.h"
 #include "vm/mem.h"
@@ -74,10 +75,27 @@ static void probe(struct engine_probe *p)
     p->usable = bt_host_ok(p->why, sizeof p->why);
 }
 
+/* As part_map, of memory that perf takes for anonymous: only then it reads its
+ * map. */
+static int part_map_for_perf(struct engine_part *part, size_t n)
+{
+    part->fd = -1;
+    part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                    -1, 0);
+    if (part->rw == MAP_FAILED)
+        return -errno;
+    part->rx = mremap(part->rw, 0, n, MREMAP_MAYMOVE); /* a second mapping */
+    if (part->rx == MAP_FAILED || mprotect(part->rx, n, PROT_READ | PROT_EXEC))
+        return -errno;
+    return 0;
+}
+
 static int part_map(struct engine_part *part)
 {
     size_t n = part->slice * part->ncpus;
 
+    if (bt_look_maps(part->look))
+        return part_map_for_perf(part, n);
     part->fd = memfd_create("doppel-code", MFD_CLOEXEC);
     if (part->fd < 0 || ftruncate(part->fd, (off_t)n))
         return -errno;
@@ -106,8 +124,14 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->slice = SLICE_BYTES;
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->queue, NULL);
+    r = bt_look_create(host->look, &p->look, e);
+    if (r) {
+        free(p);
+        return r;
+    }
     r = part_map(p);
     if (r) {
+        bt_look_destroy(p->look);
         free(p);
         return err_set(e, r,
                        "bt: executable memory for translated code is refused "

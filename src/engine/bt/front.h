@@ -79,6 +79,7 @@ struct bt_tr {
     struct bt_cold cold[BT_COLD_MAX];
     unsigned ncold;
     bool full;
+    uint32_t cold_at;
     /* Two registers that no instruction of the block uses, X86_REG_NONE: held
      * over several accesses, given back before anything else may see them. */
     uint8_t b1, b2;

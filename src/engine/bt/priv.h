@@ -102,7 +102,8 @@ struct engine_part {
     pthread_mutex_t queue; /* bt[], inval queues; held for no wait */
     struct vm *vm;
     struct bt *bt[X86_CPUS_MAX];
-    uint8_t *code_refs; /* per RAM page: vCPUs that hold blocks of it */
+    struct bt_look *look; /* NULL: nobody looks */
+    uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
 };
 
 struct bt_stats {

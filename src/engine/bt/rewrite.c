@@ -501,5 +501,6 @@ void bt_rewrite(struct bt_tr *t)
         give_back(t);
         bt_exit_to(t, t->b->va + t->b->len);
     }
+    t->cold_at = t->e.at;
     bt_cold_emit(t);
 }

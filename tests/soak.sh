@@ -77,6 +77,15 @@ corpus() {
     return $status
 }
 
+forms() {
+    "$(prog engine/bt/forms_test)" --count 5200000 --seed "${SEED:-1}" >$out/forms.txt
+    status=$?
+    cat $out/forms.txt
+    grep -E '^ *(forms|cases)' $out/forms.txt | tr -s ' \n' ' '
+    echo
+    return $status
+}
+
 vectors() {
     VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
 }
@@ -112,6 +121,8 @@ item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and 
     decode
 item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
     corpus
+item forms '5,000,000 instruction cases, translator against interpreter' \
+    forms
 item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
 item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh

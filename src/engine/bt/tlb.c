@@ -6,7 +6,9 @@
  * the address space when its generations change.
  *
  * A key is minus the page's address: address + key is the offset in the page,
- * or too large. An empty entry's key is that of a page that another index has.
+ * or too large. An empty entry's key is that of a page that another index has:
+ * page 0, or page 1 for the entries of page 0 and of the last page, from whose
+ * last bytes an access would wrap around into page 0.
  */
 #include "engine/bt/priv.h"
 
@@ -14,15 +16,19 @@
 
 #define PAGE (~UINT64_C(0xfff))
 
+static uint64_t no_key(unsigned i)
+{
+    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x1000) : 0;
+}
+
 static void half_clear(struct bt *bt, unsigned half)
 {
-    unsigned at = half * (BT_TLB_N / 2);
+    unsigned at = half * (BT_TLB_N / 2), odd = half ? BT_TLB_N - 1 : 0;
 
     for (unsigned k = 0; k < 3; k++) {
         memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
         memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
-        if (half == 0)
-            bt->tlb[k].r[0] = bt->tlb[k].w[0] = -UINT64_C(0x1000);
+        bt->tlb[k].r[odd] = bt->tlb[k].w[odd] = no_key(odd);
     }
 }
 
@@ -96,7 +102,7 @@ static void page_drop(struct bt *bt, uint64_t va)
     unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
 
     for (unsigned k = 0; k < 3; k++)
-        bt->tlb[k].r[i] = bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+        bt->tlb[k].r[i] = bt->tlb[k].w[i] = no_key(i);
     if (bt->ib_pages[p / 64] >> (p % 64) & 1)
         ib_flush_all(bt);
 }
@@ -138,7 +144,7 @@ void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
     for (unsigned k = 0; k < 3; k++)
         for (unsigned i = 0; i < BT_TLB_N; i++)
             if (bt->tlb[k].host[i] == (uintptr_t)host)
-                bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+                bt->tlb[k].w[i] = no_key(i);
     for (unsigned i = 0; i < TLB_KINDS * TLB_ENTRIES; i++)
         if (bt->in->tables[i].host == host)
             bt->in->tables[i].w = 0;

@@ -13,10 +13,12 @@ BT_NOVEC_SRC := $(filter-out %_test.c %_fuzz.c %_gen.c,$(wildcard src/cpu/x86/*.
 $(foreach f,$(BT_NOVEC_SRC:.c=),$(eval CFLAGS_$(f) += $(BT_NOVEC)))
 CFLAGS_src/engine/bt/quick := -mgeneral-regs-only -fno-stack-protector \
     $(BT_NOLOOP)
+CFLAGS_src/engine/bt/quick_str := $(CFLAGS_src/engine/bt/quick)
 LIB_OBJ += $(O)/src/engine/bt/gate.o
 # objects of other flags must not stay
-$(BT_NOVEC_SRC:%.c=$(O)/%.o) $(O)/src/engine/bt/quick.o: src/engine/bt/build.mk
+$(BT_NOVEC_SRC:%.c=$(O)/%.o) $(O)/src/engine/bt/quick.o \
+    $(O)/src/engine/bt/quick_str.o: src/engine/bt/build.mk
 
 bt-novec-list:
-	@echo $(BT_NOVEC_SRC) src/engine/bt/quick.c
+	@echo $(BT_NOVEC_SRC) src/engine/bt/quick.c src/engine/bt/quick_str.c
 .PHONY: bt-novec-list

@@ -32,6 +32,7 @@ struct bt_site {
     bool group;    /* several pushes or pops: after a callout look up */
     uint8_t quick; /* enum bt_quick_op */
     bool cross;    /* LINK: into another page; next is the stub's offset */
+    uint8_t arg;   /* of a string instruction: quick_str.h */
 };
 
 /* Callouts that the quick gate may serve. */

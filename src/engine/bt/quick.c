@@ -6,6 +6,7 @@
  * (build.mk) and calling nothing outside this file.
  */
 #include "engine/bt/priv.h"
+#include "engine/bt/quick_str.h"
 
 const void *bt_quick(struct bt *bt);
 
@@ -222,6 +223,8 @@ const void *bt_quick(struct bt *bt)
 
     switch (bt->reason) {
     case BT_G_CALLOUT:
+        if (s->quick >= BT_Q_STR)
+            return bt_quick_str(bt, s);
         return quick_op(bt, s);
     case BT_G_MISS:
         bt->st.tlb_misses++;

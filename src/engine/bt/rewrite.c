@@ -7,6 +7,7 @@
  * anything.
  */
 #include "engine/bt/front.h"
+#include "engine/bt/quick_str.h"
 
 #include "cpu/x86/cpuid.h"
 
@@ -74,6 +75,7 @@ static void callout(struct bt_tr *t)
     give_back(t);
     if (feat == X86_FEAT_BASE || x86_cpuid_has(t->bt->cpu->cpuid, feat))
         t->bt->sites[site].quick = (uint8_t)quick_op(t, insn);
+    bt_str_site(&t->bt->sites[site], insn);
     bt_gate_jump(t, site, BT_G_CALLOUT);
 }
 

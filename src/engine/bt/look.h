@@ -2,7 +2,7 @@
 /*
  * Looking at translated code from outside: perf's map of it (`START SIZE NAME`
  * in hex, one line for a block's hot part, one for its cold part) and records
- * of blocks, which tools/bt-dump.py and tools/bt-prof.py read. Nothing here
+ * of blocks, which tools/btdump.py and tools/bt-prof.py read. Nothing here
  * changes what is emitted. Thread: any, one at a time under its own lock; the
  * guest's vector registers must have been saved.
  */

@@ -86,7 +86,8 @@ struct engine_ops {
      * when no access can be under way. Thread: any but the vCPU's. */
     void (*vcpu_revoke)(struct engine_vcpu *v, gpa_t gpa, bool all);
     /* Counter @i of a parked vCPU: its name and *value, or NULL past the end.
-     * The member may be NULL. */
+     * A name that begins with a capital is one part of many, not shown when it
+     * is 0. The member may be NULL. */
     const char *(*vcpu_stat)(const struct engine_vcpu *v, unsigned i,
                              uint64_t *value);
 };

@@ -266,13 +266,13 @@ enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn)
         return HOW_LEA;
     if (fi->cls == X86_CLS_INT) {
         if (!int_native(insn->op) || !plain_operands(insn))
-            return HOW_CALLOUT;
+            return bt_how_system(t, insn);
         if ((fi->attr & XA_BITMEM) && insn->opnd[0].kind == X86_OPND_MEM)
             return HOW_CALLOUT;
         return HOW_PLAIN;
     }
     if (!vec_native(t, insn, fi->cls) || !plain_operands(insn))
-        return HOW_CALLOUT;
+        return bt_how_system(t, insn);
     return HOW_PLAIN;
 }
 
@@ -465,8 +465,12 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     b->dead = t.e.at;
     bt_gate_jump(&t, dead, BT_G_CONST);
     b->code_end = t.e.at;
-    bt_look_block(&t, (struct bt_span){b->code, t.cold_at},
+    bt_look_block(bt->part->look, &t, (struct bt_span){b->code, t.cold_at},
                   (struct bt_span){t.cold_at, b->code_end});
+    bt->st.blocks++;
+    bt->st.guest_insns += t.n;
+    bt->st.guest_bytes += b->len;
+    bt->st.host_bytes += t.e.at - bt->code_at;
     bt->code_at = (t.e.at + 15) & ~15U;
     return true;
 }

@@ -31,6 +31,7 @@ struct bt_site {
     uint8_t kind;  /* enum tlb_kind that the code assumes */
     bool group;    /* several pushes or pops: after a callout look up */
     uint8_t quick; /* enum bt_quick_op */
+    uint8_t len, reg; /* quick: of the instruction, its first operand */
     bool cross;    /* LINK: into another page; next is the stub's offset */
     uint8_t arg;   /* of a string instruction: quick_str.h */
 };
@@ -43,7 +44,14 @@ enum bt_quick_op {
     BT_Q_PUSHF,
     BT_Q_SWAPGS,
     BT_Q_STAC,
-    BT_Q_CLAC
+    BT_Q_CLAC,
+    BT_Q_CLD,
+    BT_Q_POPF,
+    BT_Q_SYSCALL,
+    BT_Q_SYSRET,
+    BT_Q_IRET,
+    BT_Q_WRFSBASE,
+    BT_Q_WRGSBASE
 };
 
 /* One translated block. Key: host address of its first byte, va, mode. */
@@ -113,15 +121,6 @@ struct bt_stats {
 #undef STAT
 };
 
-_Static_assert(BT_G_CONST == 5, "stats.def lists the gates");
-
-/* Count a gate; @first: the counter of BT_G_CALLOUT. */
-static inline void bt_count(uint64_t *first, uint32_t reason)
-{
-    if (reason <= BT_G_CONST)
-        first[reason]++;
-}
-
 struct bt {
     /* reached through GS: layout.h */
     uint64_t self;
@@ -130,7 +129,7 @@ struct bt {
     uint32_t site, reason;
     uint64_t va;
     _Atomic uint64_t req;
-    uint64_t fsbase, gsbase, tlbmask, himask, unused, lflags;
+    uint64_t fsbase, gsbase, tlbmask, himask, tscoff, lflags;
     uint64_t lgpr[16];
     uint64_t slot[8];
     uint64_t gate[8];
@@ -154,6 +153,8 @@ struct bt {
     struct engine_part *part;
     struct x86_lin_ops lin;
     uint32_t mode;   /* of the code that runs */
+    bool tsc_inline;   /* RDTSC is the host's plus tscoff */
+    uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen[2]; /* interp's generations that tlb[] holds entries of */
     /* code cache */
     uint8_t *rx, *rw;
@@ -187,6 +188,8 @@ struct bt {
 #define BT_MODE_SSE  8U
 #define BT_MODE_AVX  16U
 #define BT_MODE_X87  32U
+#define BT_MODE_TSD  128U
+#define BT_MODE_FSGS 256U /* CR4.FSGSBASE */
 #define BT_MODE_NONE 0xffffffffU /* not translated: interpret */
 
 static inline struct bt *bt_of(struct engine_vcpu *v)

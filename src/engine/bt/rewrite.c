@@ -42,39 +42,13 @@ static void give_back(struct bt_tr *t)
     t->held = false;
 }
 
-/* Supervisor code only: the quick gate checks no privilege. */
-static enum bt_quick_op quick_op(const struct bt_tr *t,
-                                 const struct x86_insn *insn)
-{
-    if (t->b->mode & BT_MODE_CPL3)
-        return BT_Q_NONE;
-    switch (insn->op) {
-    case X86_OP_CLI:
-        return BT_Q_CLI;
-    case X86_OP_STI:
-        return BT_Q_STI;
-    case X86_OP_PUSHF:
-        return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
-    case X86_OP_SWAPGS:
-        return BT_Q_SWAPGS;
-    case X86_OP_STAC:
-        return BT_Q_STAC;
-    case X86_OP_CLAC:
-        return BT_Q_CLAC;
-    default:
-        return BT_Q_NONE;
-    }
-}
-
 static void callout(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
     uint32_t site = bt_site_new(t, t->va[t->at]);
-    unsigned feat = x86_form_info(insn->form)->feat;
 
     give_back(t);
-    if (feat == X86_FEAT_BASE || x86_cpuid_has(t->bt->cpu->cpuid, feat))
-        t->bt->sites[site].quick = (uint8_t)quick_op(t, insn);
+    bt_quick_site(t, insn, &t->bt->sites[site]);
     bt_str_site(&t->bt->sites[site], insn);
     bt_gate_jump(t, site, BT_G_CALLOUT);
 }
@@ -463,6 +437,9 @@ static void rewrite_one(struct bt_tr *t)
         return;
     case HOW_LEAVE:
         bt_leave(t);
+        return;
+    case HOW_SYSTEM:
+        bt_system(t);
         return;
     case HOW_JMP:
     case HOW_JCC:

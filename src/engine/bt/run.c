@@ -10,6 +10,7 @@
 #include "cpu/x86/lapic.h"
 #include "cpu/x86/paging.h"
 #include "engine/interp/access.h"
+#include "vm/clock.h"
 
 uint32_t bt_mode_now(const struct bt *bt)
 {
@@ -22,6 +23,10 @@ uint32_t bt_mode_now(const struct bt *bt)
         return BT_MODE_NONE;
     if (cpu->cpl == 3)
         m |= BT_MODE_CPL3;
+    if (cpu->cr4 & X86_CR4_TSD)
+        m |= BT_MODE_TSD;
+    if (cpu->cr4 & X86_CR4_FSGSBASE)
+        m |= BT_MODE_FSGS;
     if (cpu->cr0 & X86_CR0_TS)
         return m;
     if (!(cpu->cr0 & X86_CR0_EM)) {
@@ -91,6 +96,46 @@ static bool novec(const struct x86_insn *insn)
     }
 }
 
+/* rip, icount and RF after a handler returned @r >= 0. */
+static void retire(struct bt *bt, const struct op *o, int r)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if (r == OP_AGAIN) {
+        cpu->rflags |= X86_FL_RF;
+        bt->in->check = true;
+        return;
+    }
+    if (r != OP_JUMP)
+        cpu->rip += o->len;
+    cpu->icount++;
+}
+
+/* What no block can be made of: an instruction on two pages, code that isn't in
+ * RAM. As interp_step, without traps. */
+static int step(struct bt *bt)
+{
+    struct interp *in = bt->in;
+    const struct block *b = block_get_one(in);
+    const struct op *o;
+    int r;
+
+    bt->st.interp_insns++;
+    if (!b)
+        return X86_FAULT;
+    o = &b->ops[0];
+    if (!novec(o->insn)) {
+        bt_vec_save(bt);
+        return interp_step(in);
+    }
+    in->code_page = NULL;
+    r = o->fn(in, o);
+    if (r < 0)
+        return X86_FAULT;
+    retire(bt, o, r);
+    return 0;
+}
+
 /* ---- from C back to translated code ---- */
 
 static const void *resume(struct bt *bt, const void *code)
@@ -98,7 +143,28 @@ static const void *resume(struct bt *bt, const void *code)
     bt_tlb_sync(bt);
     bt->fsbase = bt->cpu->seg[X86_SEG_FS].base;
     bt->gsbase = bt->cpu->seg[X86_SEG_GS].base;
+    bt->tscoff = bt->cpu->tsc_offset - bt->tsc_base;
     return code;
+}
+
+/* The branch caches and links between pages hold blocks of one mode for each
+ * kind of access. */
+static void mode_take(struct bt *bt, uint32_t mode)
+{
+    if (UNLIKELY((bt->mode ^ mode) & ~(BT_MODE_KIND | BT_MODE_CPL3)))
+        for (unsigned k = 0; k < 3; k++)
+            bt_ib_flush(bt, k);
+    bt->mode = mode;
+}
+
+/* RF without armed breakpoints: gone with the next instruction, whatever it
+ * is; one that faults pushes it set. */
+static void rf_drop(struct bt *bt)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if ((cpu->rflags & X86_FL_RF) && !bt->in->slow && !bt->in->check)
+        cpu->rflags &= ~X86_FL_RF;
 }
 
 /* Whether the main loop must look first. Takes over a new mode. */
@@ -110,8 +176,7 @@ static bool must_leave(struct bt *bt)
 
     if (UNLIKELY(atomic_load_explicit(&bt->inval_n, memory_order_relaxed)))
         bt_inval_take(bt);
-    if (kick_pending(&cpu->kick) || atomic_load(&in->attn) ||
-        interp_must_step(in))
+    if (kick_pending(&cpu->kick) || atomic_load(&in->attn))
         return true;
     if (in->check) {
         if (cpu->event.valid || cpu->activity != X86_ACT_RUN ||
@@ -119,10 +184,13 @@ static bool must_leave(struct bt *bt)
             return true;
         in->check = false;
     }
+    rf_drop(bt);
+    if (interp_must_step(in))
+        return true;
     mode = bt_mode_now(bt);
     if (mode == BT_MODE_NONE)
         return true;
-    bt->mode = mode;
+    mode_take(bt, mode);
     return false;
 }
 
@@ -140,9 +208,7 @@ static const void *go_on(struct bt *bt)
         }
         if (b)
             return resume(bt, bt->rx + b->code);
-        bt->st.interp_insns++;
-        bt_vec_save(bt);
-        if (interp_step(bt->in)) {
+        if (step(bt)) {
             bt->st.faults++;
             interp_faulted(bt->in);
         }
@@ -177,6 +243,17 @@ static const struct op *site_op(struct bt *bt, struct bt_site *s)
     return o;
 }
 
+/* The quick gate's IRET reads the GDT through the first level; its entry of the
+ * second may be one that code drives out again and again. */
+static void gdt_keep(struct bt *bt)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+    uint64_t at = cpu->gdtr.base + (cpu->seg[X86_SEG_CS].sel & 0xfff8U);
+
+    bt_tlb_sync(bt);
+    bt_tlb_fill(bt, cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC, at, false);
+}
+
 static const void *callout(struct bt *bt, struct bt_site *s)
 {
     struct x86_cpu *cpu = bt->cpu;
@@ -206,14 +283,11 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         interp_faulted(in);
         return go_on(bt);
     }
-    if (r == OP_AGAIN) {
-        cpu->rflags |= X86_FL_RF;
-        in->check = true;
+    retire(bt, o, r);
+    if (r == OP_AGAIN)
         return NULL;
-    }
-    if (r != OP_JUMP)
-        cpu->rip += o->len;
-    cpu->icount++;
+    if (s->quick == BT_Q_IRET)
+        gdt_keep(bt);
     /* What STI's shadow would hold back isn't there. */
     if (cpu->shadow == X86_SHADOW_STI && !kick_pending(&cpu->kick) &&
         x86_lapic_pending(cpu) < 0 && !cpu->nmi_pending)
@@ -266,7 +340,6 @@ static const void *dispatch(struct bt *bt)
     struct bt_site *s = &bt->sites[bt->site];
 
     bt->st.gates++;
-    bt_count(&bt->st.full_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
         return callout(bt, s);
@@ -296,6 +369,17 @@ const void *bt_dispatch(struct bt *bt)
 
 /* ---- the loop ---- */
 
+/* How the guest's TSC follows from the host's, until this run ends. */
+static void tsc_look(struct bt *bt)
+{
+    struct vm *vm = bt->cpu->vm;
+    bool inl = clock_tsc_base(vm->clock, &bt->tsc_base) && !vm->gate.ops;
+
+    if (inl != bt->tsc_inline && bt->nblocks)
+        bt_cache_flush(bt);
+    bt->tsc_inline = inl;
+}
+
 static void run_translated(struct bt *bt)
 {
     const void *code = go_on(bt);
@@ -311,8 +395,8 @@ static void run_some(struct bt *bt)
     struct interp *in = bt->in;
     uint64_t before = bt->cpu->icount;
 
-    bt->mode = bt_mode_now(bt);
-    if (bt->mode != BT_MODE_NONE && !interp_must_step(in)) {
+    rf_drop(bt);
+    if (bt_mode_now(bt) != BT_MODE_NONE && !interp_must_step(in)) {
         run_translated(bt);
         return;
     }
@@ -342,6 +426,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
     in->budget_at = in->clock_at = in->stop_at = UINT64_MAX;
     interp_enter(in);
     interp_mode_update(in);
+    tsc_look(bt);
     for (;;) {
         atomic_store(&bt->req, 0);
         if (atomic_load(&bt->inval_n))

@@ -267,25 +267,14 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
 #include "engine/bt/stats.def"
 #undef STAT
     };
-    /* callouts of these mnemonics, under their names */
-    static const uint16_t shown[] = {
-        X86_OP_STOS,   X86_OP_MOVS,   X86_OP_SCAS,    X86_OP_CMPS,
-        X86_OP_LODS,   X86_OP_MOV,    X86_OP_BT,      X86_OP_BTS,
-        X86_OP_BTR,    X86_OP_PUSHF,  X86_OP_POPF,    X86_OP_CLI,
-        X86_OP_STI,    X86_OP_CLD,    X86_OP_CLAC,    X86_OP_STAC,
-        X86_OP_SWAPGS, X86_OP_IRET,   X86_OP_SYSCALL, X86_OP_SYSRET,
-        X86_OP_RDTSC,  X86_OP_RDTSCP, X86_OP_RDMSR,   X86_OP_WRMSR,
-        X86_OP_INVLPG, X86_OP_CPUID,  X86_OP_XSAVE,   X86_OP_XSAVEOPT,
-        X86_OP_XRSTOR, X86_OP_IN,     X86_OP_OUT,     X86_OP_HLT,
-    };
     const struct bt *bt = (const struct bt *)(const void *)v;
 
     if (i >= ARRAY_LEN(names)) {
         i -= (unsigned)ARRAY_LEN(names);
-        if (i >= ARRAY_LEN(shown))
+        if (i >= X86_OP_COUNT)
             return NULL;
-        *value = bt->callouts[shown[i]];
-        return x86_op_name((enum x86_op)shown[i]);
+        *value = bt->callouts[i];
+        return x86_op_name((enum x86_op)i);
     }
     memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value, sizeof *value);
     return names[i];

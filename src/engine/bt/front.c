@@ -465,12 +465,8 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     b->dead = t.e.at;
     bt_gate_jump(&t, dead, BT_G_CONST);
     b->code_end = t.e.at;
-    bt_look_block(bt->part->look, &t, (struct bt_span){b->code, t.cold_at},
+    bt_look_block(&t, (struct bt_span){b->code, t.cold_at},
                   (struct bt_span){t.cold_at, b->code_end});
-    bt->st.blocks++;
-    bt->st.guest_insns += t.n;
-    bt->st.guest_bytes += b->len;
-    bt->st.host_bytes += t.e.at - bt->code_at;
     bt->code_at = (t.e.at + 15) & ~15U;
     return true;
 }

@@ -288,9 +288,18 @@ static void map_line(struct bt_look *look, const struct bt_tr *t,
         name, part);
 }
 
-void bt_look_block(struct bt_look *look, const struct bt_tr *t,
-                   struct bt_span hot, struct bt_span cold)
+void bt_look_block(const struct bt_tr *t, struct bt_span hot,
+                   struct bt_span cold)
 {
+    struct bt_look *look = t->bt->part->look;
+    struct bt_stats *st = &t->bt->st;
+
+    st->blocks++;
+    st->guest_insns += t->n;
+    for (unsigned i = 0; i < t->n; i++)
+        st->guest_bytes += t->insn[i].len;
+    st->hot_bytes += hot.end - hot.at;
+    st->cold_bytes += cold.end - cold.at;
     if (!look)
         return;
     pthread_mutex_lock(&look->lock);

@@ -30,10 +30,10 @@ void bt_look_destroy(struct bt_look *look);
 /** bt_look_maps() - whether perf is to see code memory as anonymous */
 bool bt_look_maps(const struct bt_look *look);
 
-/** bt_look_block() - a block was translated; its code is complete
- * @look: borrows; NULL: nothing to do */
-void bt_look_block(struct bt_look *look, const struct bt_tr *t,
-                   struct bt_span hot, struct bt_span cold);
+/** bt_look_block() - a block was translated, its code is complete: count it,
+ * and show it to whom looks */
+void bt_look_block(const struct bt_tr *t, struct bt_span hot,
+                   struct bt_span cold);
 
 /** bt_look_name() - the nearest symbol at or below @va, as NAME+0xOFF
  * Return: @out, empty when there is none. */

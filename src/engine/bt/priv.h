@@ -121,6 +121,15 @@ struct bt_stats {
 #undef STAT
 };
 
+_Static_assert(BT_G_CONST == 5, "stats.def lists the gates");
+
+/* Count a gate; @first: the counter of BT_G_CALLOUT. */
+static inline void bt_count(uint64_t *first, uint32_t reason)
+{
+    if (reason <= BT_G_CONST)
+        first[reason]++;
+}
+
 struct bt {
     /* reached through GS: layout.h */
     uint64_t self;

@@ -140,6 +140,7 @@ const void *bt_quick(struct bt *bt)
 {
     const struct bt_site *s = &bt->sites[bt->site];
 
+    bt_count(&bt->st.quick_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
         if (s->quick >= BT_Q_STR)

@@ -340,6 +340,7 @@ static const void *dispatch(struct bt *bt)
     struct bt_site *s = &bt->sites[bt->site];
 
     bt->st.gates++;
+    bt_count(&bt->st.full_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
         return callout(bt, s);

@@ -94,6 +94,10 @@ fuzz() {
     scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
 }
 
+tlb() {
+    STEPS=10000000 SEEDS=${SEED:-1} scripts tests/bt/tlb_test.sh
+}
+
 write_status() {
     {
         echo '# Status'
@@ -125,6 +129,7 @@ item forms '5,000,000 instruction cases, translator against interpreter' \
     forms
 item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
+item tlb '10,000,000 random TLB operations, interpreter and translator' tlb
 item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
 item boots-cloud 'cloud kernel to init and off, 1 CPU, 20 times' \
     repeat 20 boot_once --append "$exec_arg"

@@ -157,7 +157,6 @@ struct bt {
     /* sites of kernel jumps into other pages that are linked */
     uint32_t xlink[BT_XLINKS];
     uint32_t nxlinks;
-    uint64_t ib_pages[64]; /* filter: low bits of pages in ib[] */
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;

@@ -42,14 +42,14 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
 
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
 {
-    unsigned i = bt_ib_index(k, va), p = (unsigned)(va >> 12) & 4095;
+    unsigned i = bt_ib_index(k, va);
 
+    tlb_code_note(bt->in, va);
     if ((k == TLB_USER) != !(va >> 63))
         return; /* kernel code in the lower half: always looked up */
     bt->ib_used[k] = true;
     bt->ib[k].key[i] = -va;
     bt->ib[k].tgt[i] = (uintptr_t)code;
-    bt->ib_pages[p / 64] |= BIT(p % 64);
 }
 
 static ALWAYS_INLINE unsigned hash_of(const uint8_t *src)

@@ -69,7 +69,6 @@ void bt_tlb_flush(struct bt *bt)
         bt->ib_used[k] = true;
         bt_ib_flush(bt, k);
     }
-    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
     bt->gen[0] = gen_now(bt, 0);
     bt->gen[1] = gen_now(bt, 1);
 }
@@ -90,21 +89,55 @@ void bt_tlb_sync(struct bt *bt)
     }
 }
 
-static void ib_flush_all(struct bt *bt)
+static void keys_drop(struct bt *bt, uint64_t va, unsigned shift)
 {
+    unsigned at = bt_tlb_index(va), n = 1;
+
+    if (shift > 12) {
+        at &= BT_TLB_N / 2;
+        n = BT_TLB_N / 2;
+    }
     for (unsigned k = 0; k < 3; k++)
-        bt_ib_flush(bt, k);
-    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
+        for (unsigned i = at; i < at + n; i++) {
+            if ((-bt->tlb[k].r[i] ^ va) >> shift == 0)
+                bt->tlb[k].r[i] = no_key(i);
+            if ((-bt->tlb[k].w[i] ^ va) >> shift == 0)
+                bt->tlb[k].w[i] = no_key(i);
+        }
 }
 
-static void page_drop(struct bt *bt, uint64_t va)
+/* Entries of one page's code lie next to each other. */
+static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
 {
-    unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
+    unsigned at = bt_ib_index(k, va & PAGE);
 
-    for (unsigned k = 0; k < 3; k++)
-        bt->tlb[k].r[i] = bt->tlb[k].w[i] = no_key(i);
-    if (bt->ib_pages[p / 64] >> (p % 64) & 1)
-        ib_flush_all(bt);
+    if (k != TLB_USER)
+        unlink_all(bt);
+    if (shift > 12) {
+        bt_ib_flush(bt, k);
+        return;
+    }
+    for (unsigned i = at; i < at + 4096 / 4; i++)
+        if (((-bt->ib[k].key[i]) ^ va) >> 12 == 0)
+            bt->ib[k].key[i] = i ? 0 : 16;
+}
+
+/* The interpreter's TLB holds a page no longer. */
+static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
+{
+    struct bt *bt = outer;
+
+    keys_drop(bt, va, shift);
+    if (!code)
+        return;
+    if ((va ^ bt->cpu->rip) >> shift == 0)
+        bt->dropped = true; /* look up what is next */
+    if (va >> 63) {
+        ib_drop(bt, TLB_SUP, va, shift);
+        ib_drop(bt, TLB_SUPAC, va, shift);
+    } else {
+        ib_drop(bt, TLB_USER, va, shift);
+    }
 }
 
 /* ---- hooks of cpu/x86 ---- */
@@ -114,8 +147,6 @@ static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
     struct interp *in = ctx;
 
     tlb_lin_flush(ctx, kind, va, pcid);
-    if (kind == X86_FLUSH_PAGE)
-        page_drop(in->outer, va.v);
     bt_tlb_sync(in->outer);
 }
 
@@ -136,6 +167,7 @@ void bt_tlb_init(struct bt *bt)
     bt->himask = PAGE;
     bt->ibmask[TLB_USER] = (BT_IB_USER_N - 1) << 2;
     bt->ibmask[TLB_SUP] = bt->ibmask[TLB_SUPAC] = (BT_IB_N - 1) << 2;
+    bt->in->dropped = page_drop;
     bt_tlb_flush(bt);
 }
 

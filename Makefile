@@ -46,7 +46,7 @@ LDLIBS  += -llz4 -lz -llzma
 # CFLAGS_<file>. Included first so that generated headers are known.
 GEN_H   :=
 all: doppel
--include $(sort $(wildcard src/*/build.mk src/*/*/build.mk guest/build.mk tests/build.mk bench/build.mk fuzz/build.mk))
+-include $(sort $(wildcard src/*/build.mk src/*/*/build.mk guest/build.mk tests/build.mk bench/build.mk bench/real/build.mk fuzz/build.mk))
 
 SRC      := $(sort $(shell find src -name '*.c'))
 TEST_SRC := $(filter %_test.c,$(SRC))
@@ -128,6 +128,7 @@ bench:
 	@sh tools/deps.sh bench
 	@$(MAKE) --no-print-directory -s doppel guest bench-programs
 	@sh bench/run.sh
+	@$(MAKE) --no-print-directory -s bench-real
 
 help:
 	@echo 'make            build ./doppel'
@@ -136,6 +137,7 @@ help:
 	@echo 'make soak       the full counts; writes docs/STATUS.md'
 	@echo 'make mutants    find every planted fault of tests/mutants'
 	@echo 'make bench      ratios to native and to QEMU TCG'
+	@echo 'make bench-real the same for programs of Debian in a guest'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR='
 	@echo 'MODE=debug|asan|ubsan|tsan|cov and CC=clang go with each'
 

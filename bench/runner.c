@@ -4,10 +4,13 @@
  *     runner ROUNDS RAW_FILE NAME=COMMAND...
  * The first NAME is what the others are divided by. Each COMMAND (by sh -c)
  * prints, anywhere in its output, `mark up` once the guest's init runs and the
- * program's `begin`/`end` lines. Every line is stamped with this host's clock,
- * so that each row is timed twice; a row whose two times lie more than 2 % (and
- * 4 ms, the console's jitter) apart is marked `!` and makes the status 1. The
- * raw series go to RAW_FILE, a JSON object a line.
+ * program's `begin`/`end`/`sum` lines. Every line is stamped with this host's
+ * clock, so that each row is timed twice; a row whose two times lie more than 2
+ * % (and 4 ms, the console's jitter) apart is marked `!` and makes the
+ * status 1. The raw series go to RAW_FILE, a JSON object a line. `sum NAME
+ * TEXT` must say the same everywhere. The means leave out `boot` and rows named
+ * +NAME; places named tcg... are also what the others between are compared
+ * with.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -34,7 +37,8 @@ struct series {
 struct bench {
     int places, rounds, rows;
     char *place[PLACES_MAX], *command[PLACES_MAX];
-    char row[ROWS_MAX][32];
+    char row[ROWS_MAX][32], sum[ROWS_MAX][128];
+    bool differs;
     struct series at[PLACES_MAX][ROWS_MAX];
     FILE *raw;
 };
@@ -75,12 +79,29 @@ static void record(struct bench *b, int place, const char *name, double per_op,
     fflush(b->raw);
 }
 
+/* What a row worked out; the first one told is what the others must say. */
+static void take_sum(struct bench *b, int place, const char *name,
+                     const char *text)
+{
+    char *known = b->sum[row_index(b, name)];
+
+    if (!*known)
+        snprintf(known, sizeof b->sum[0], "%s", text);
+    if (strncmp(known, text, sizeof b->sum[0] - 1) == 0)
+        return;
+    fprintf(stderr, "bench: %s: %s says %s, not %s\n", name, b->place[place],
+            text, known);
+    b->differs = true;
+}
+
 /* One line of a place's output. */
 static void take_line(struct bench *b, int place, const char *line,
                       double started, double *begun)
 {
-    char name[32];
+    char name[32], text[128];
     uint64_t count, ns;
+    double value;
+    int n;
 
     if (strstr(line, "mark up")) {
         double t = now_ns() - started;
@@ -88,11 +109,15 @@ static void take_line(struct bench *b, int place, const char *line,
         record(b, place, "boot", t, t, t);
     } else if (strncmp(line, "begin ", 6) == 0) {
         *begun = now_ns();
-    } else if (sscanf(line, "end %31s %" SCNu64 " %" SCNu64, name, &count,
-                      &ns) == 3 &&
+    } else if ((n = sscanf(line, "end %31s %" SCNu64 " %" SCNu64 " %lf", name,
+                           &count, &ns, &value)) >= 3 &&
                count) {
-        record(b, place, name, (double)ns / (double)count, (double)ns,
-               now_ns() - *begun);
+        record(b, place, name, n > 3 ? value : (double)ns / (double)count,
+               (double)ns, now_ns() - *begun);
+    } else if (sscanf(line, "sum %31s %127[^\n]", name, text) == 2) {
+        take_sum(b, place, name, text);
+    } else if (strncmp(line, "failed ", 7) == 0) {
+        fprintf(stderr, "bench: %s: %s\n", b->place[place], line);
     }
 }
 
@@ -135,43 +160,84 @@ static double median(const struct series *s)
     return s->n % 2 ? v[s->n / 2] : (v[s->n / 2 - 1] + v[s->n / 2]) / 2;
 }
 
-/* The table: medians, then each place over the first. Return: all in step. */
-static bool print_table(struct bench *b)
+/* Place @p's median of row @r over place @base's, or NAN. */
+static double ratio(const struct bench *b, int r, int p, int base)
 {
-    double log_sum[PLACES_MAX] = {0};
-    int counted[PLACES_MAX] = {0};
+    return median(&b->at[p][r]) / median(&b->at[base][r]);
+}
+
+/* Is row @r part of the means? */
+static bool counts(const struct bench *b, int r)
+{
+    return b->row[r][0] != '+' && strcmp(b->row[r], "boot") != 0;
+}
+
+/* Geometric mean of place @p over @base; NAN without a row in common. */
+static double mean(const struct bench *b, int p, int base)
+{
+    double log_sum = 0;
+    int n = 0;
+
+    for (int r = 0; r < b->rows; r++)
+        if (counts(b, r) && isfinite(ratio(b, r, p, base))) {
+            log_sum += log(ratio(b, r, p, base));
+            n++;
+        }
+    return n ? exp(log_sum / n) : NAN;
+}
+
+/* One row: each place's median and that over the first's. */
+static bool print_row(const struct bench *b, int r)
+{
     bool in_step = true;
 
-    printf("%-10s", "row (ns)");
+    printf("%-12s", b->row[r]);
+    for (int p = 0; p < b->places; p++) {
+        printf(" %13.1f%c", median(&b->at[p][r]),
+               b->at[p][r].skewed ? '!' : ' ');
+        in_step &= !b->at[p][r].skewed;
+        if (p && isfinite(ratio(b, r, p, 0)) && strcmp(b->row[r], "boot") != 0)
+            printf("%7.2fx", ratio(b, r, p, 0));
+        else
+            printf("%8s", "");
+    }
+    printf("\n");
+    return in_step;
+}
+
+/* How much faster place @p is than @tcg: each row, and the mean. */
+static void print_against(const struct bench *b, int p, int tcg)
+{
+    printf("%s against %s:", b->place[p], b->place[tcg]);
+    for (int r = 0; r < b->rows; r++)
+        if (isfinite(ratio(b, r, tcg, p)))
+            printf(" %s %.2f", b->row[r], ratio(b, r, tcg, p));
+    printf("; geometric mean %.2f times as fast\n", mean(b, tcg, p));
+}
+
+/* The table: medians, then each place over the first. Return: all in step. */
+static bool print_table(const struct bench *b)
+{
+    bool in_step = true;
+
+    printf("%-12s", "row (ns)");
     for (int p = 0; p < b->places; p++)
         printf(" %14s%8s", b->place[p], p ? "ratio" : "");
     printf("\n");
-    for (int r = 0; r < b->rows; r++) {
-        double base = median(&b->at[0][r]);
-
-        printf("%-10s", b->row[r]);
-        for (int p = 0; p < b->places; p++) {
-            double m = median(&b->at[p][r]);
-
-            printf(" %13.1f%c", m, b->at[p][r].skewed ? '!' : ' ');
-            in_step &= !b->at[p][r].skewed;
-            if (p && isfinite(m / base)) {
-                printf("%7.2fx", m / base);
-                log_sum[p] += log(m / base);
-                counted[p]++;
-            } else {
-                printf("%8s", "");
-            }
-        }
-        printf("\n");
-    }
-    printf("%-10s", "geo. mean");
+    for (int r = 0; r < b->rows; r++)
+        in_step &= print_row(b, r);
+    printf("%-12s", "geo. mean");
     for (int p = 0; p < b->places; p++)
-        if (p && counted[p])
-            printf(" %14s%7.2fx", "", exp(log_sum[p] / counted[p]));
+        if (p && isfinite(mean(b, p, 0)))
+            printf(" %14s%7.2fx", "", mean(b, p, 0));
         else
             printf(" %14s%8s", "", "");
     printf("\n");
+    for (int t = 1; t < b->places; t++)
+        for (int p = 1; p < b->places; p++)
+            if (strncmp(b->place[t], "tcg", 3) == 0 &&
+                strncmp(b->place[p], "tcg", 3) != 0)
+                print_against(b, p, t);
     return in_step;
 }
 
@@ -203,5 +269,5 @@ int main(int argc, char **argv)
         for (int p = 0; p < b.places; p++)
             all &= run_place(&b, p) || run_place(&b, p); /* once more */
     fclose(b.raw);
-    return print_table(&b) && all ? 0 : 1;
+    return print_table(&b) && all && !b.differs ? 0 : 1;
 }

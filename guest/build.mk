@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The default guest: o/guest/{vmlinuz,initrd.img} from Debian's packages and our
 # static init. `make guest`; `make guest-generic` and `make guest-rt` for the
-# other kernels of the tests, in o/guest/generic and o/guest/rt.
+# other kernels of the tests, in o/guest/generic and o/guest/rt; `make
+# guest-debian` (as root) for a disk with Debian's programs, in o/guest/debian.
 GUEST_CC     ?= gcc
 GUEST_CFLAGS := -std=gnu17 -Os -static -s -fno-asynchronous-unwind-tables \
                 -ffunction-sections -fdata-sections -Wl,--gc-sections $(WARN)
@@ -29,7 +30,11 @@ o/guest/rt/initrd.img: $(GUEST_IN)
 guest: o/guest/initrd.img
 guest-generic: o/guest/generic/initrd.img
 guest-rt: o/guest/rt/initrd.img
-.PHONY: guest guest-generic guest-rt
+o/guest/debian/disk.img: tools/mkdebian.sh
+	@sh tools/deps.sh debian
+	@tools/mkdebian.sh $(@D)
+guest-debian: o/guest/debian/disk.img
+.PHONY: guest guest-generic guest-rt guest-debian
 
 # Tiny guests (Multiboot): guest/tests/NAME.c, guest/ends/NAME.c -> o/guest/...elf
 TINY_LIB    := start lib

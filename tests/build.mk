@@ -7,3 +7,9 @@ CFLAGS_src/engine/interp/corpus_test := -I.
 $(foreach f,guest state encode aim make diff,$(eval CFLAGS_tests/insn/corpus/$f := -I.))
 CFLAGS_tests/insn/corpus/native := -I. -fno-sanitize=all -fno-stack-protector \
         -fno-profile-arcs -fno-test-coverage -U_FORTIFY_SOURCE
+
+# The same cases, and random blocks, through the translator.
+FORMS_OBJ := $(filter-out %/native.o,$(CORPUS_OBJ))
+$(O)/test/engine/bt/forms_test: $(FORMS_OBJ)
+LDLIBS_src/engine/bt/forms_test = $(FORMS_OBJ) $(LIB) $(LDLIBS)
+CFLAGS_src/engine/bt/forms_test := -I.

@@ -77,12 +77,25 @@ corpus() {
     return $status
 }
 
+forms() {
+    "$(prog engine/bt/forms_test)" --count 5200000 --seed "${SEED:-1}" >$out/forms.txt
+    status=$?
+    cat $out/forms.txt
+    grep -E '^ *(forms|cases)' $out/forms.txt | tr -s ' \n' ' '
+    echo
+    return $status
+}
+
 vectors() {
     VEC_RUNS=800 VEC_SEED="${SEED:-1}" "$(prog engine/interp/vec_native_test)"
 }
 
 fuzz() {
     scripts tests/fuzz/fuzz_test.sh "${FUZZ_SECONDS:-300}"
+}
+
+tlb() {
+    STEPS=10000000 SEEDS=${SEED:-1} scripts tests/bt/tlb_test.sh
 }
 
 write_status() {
@@ -112,8 +125,11 @@ item decode '10^8 byte strings: decoder, Zydis and this CPU agree on length and 
     decode
 item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
     corpus
+item forms '5,000,000 instruction cases, translator against interpreter' \
+    forms
 item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
+item tlb '10,000,000 random TLB operations, interpreter and translator' tlb
 item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
 item boots-cloud 'cloud kernel to init and off, 1 CPU, 20 times' \
     repeat 20 boot_once --append "$exec_arg"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Install the Debian packages that a make target needs: tools/deps.sh SET...
-# Sets: build run test bench. As root it installs what is missing; otherwise it
+# Sets: build run test bench debian. As root it installs what is missing; otherwise it
 # prints the one command that does, and fails.
 set -eu
 
@@ -29,6 +29,10 @@ set_test() {
 set_bench() {
     set_run
     echo qemu-system-x86
+}
+set_debian() {
+    set_run
+    echo mmdebstrap e2fsprogs    # Debian's programs on a disk
 }
 
 missing=

@@ -5,7 +5,8 @@
  * with doppel.exec="COMMAND" on the kernel's command line, that command), reaps
  * orphans, and powers off when the shell or the command ends, when busybox's
  * poweroff, reboot or halt signal it, or when the power button is pressed.
- * LINES=, COLUMNS= and TERM= on the command line describe the terminal.
+ * doppel.root=DEVICE makes that device's file system the root first. LINES=,
+ * COLUMNS= and TERM= on the command line describe the terminal.
  */
 #include "init.h"
 
@@ -181,11 +182,14 @@ static pid_t spawn(const char *name, const char *command)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    const char *shell = "/bin/busybox";
+    if (access(shell, X_OK) < 0)
+        shell = "/bin/sh"; /* a root of doppel.root= */
     if (command)
-        execl("/bin/busybox", name, "-c", command, (char *)NULL);
+        execl(shell, name, "-c", command, (char *)NULL);
     else
-        execl("/bin/busybox", name, (char *)NULL);
-    say("starting /bin/busybox: %s", strerror(errno));
+        execl(shell, name, (char *)NULL);
+    say("starting %s: %s", shell, strerror(errno));
     _exit(127);
 }
 
@@ -280,8 +284,9 @@ int main(void)
     setenv("PATH", "/sbin:/usr/sbin:/bin:/usr/bin", 1);
     setenv("HOME", "/root", 1);
     setenv("PS1", "\\u@\\h:\\w\\$ ", 1);
-    (void)!chdir("/root");
     modules_load();
+    root_switch();
+    (void)!chdir("/root");
 
     int buttonfd = button_open();
     bool interactive;

@@ -29,6 +29,10 @@ bool button_pressed(int fd);
  * Return: false when it is not there. */
 bool cmdline_get(const char *key, char *out, size_t size);
 
+/** root_switch() - make the device that doppel.root= names the root, if there
+ * is one; what fails is told on the console */
+void root_switch(void);
+
 /** power_down() - end all processes, unmount, then reboot(@how); no return */
 void power_down(int how) __attribute__((noreturn));
 

@@ -43,6 +43,7 @@ enter_long:
 
         .code64
 bsp64:
+        movl    %ebx, mb_info(%rip)
         call    segments
         leaq    boot_stack_top(%rip), %rsp
         call    lib_init
@@ -217,6 +218,8 @@ pd:
         .bss
         .align  16
 kernel_rsp: .skip 8
+        .globl  mb_info                 // where Multiboot's information lies
+mb_info: .skip 8
         .align  16
         .skip   16384
 boot_stack_top:

@@ -38,6 +38,7 @@
 #define ABI_INITRDS_MAX   8U
 #define ABI_DISKS_MAX     8U
 #define ABI_CPUS_MAX      64U
+#define ABI_DUMPS_MAX     16U
 #define ABI_RAM_BYTES_MIN (UINT64_C(1) << 20)
 
 /* The descriptor at which a monitor process finds its socket. 0 and 1 are
@@ -89,6 +90,10 @@ enum abi_rec_type {
     ABI_REC_KVM = 19,         /* fd: /dev/kvm, when the engine is kvm */
     ABI_REC_JAIL_NS = 20,     /* u64 ABI_NS_*: namespaces core gave it */
     ABI_REC_JAIL_TEST = 21,   /* u64 enum abi_jail_test */
+    ABI_REC_PERF_MAP = 22,    /* fd: what perf reads about translated code */
+    ABI_REC_DUMP = 23,        /* fd: where records of blocks go */
+    ABI_REC_DUMP_VA = 24,     /* u64 of a block to record, ~0: all; repeated */
+    ABI_REC_SYMBOLS = 25,     /* fd: the guest kernel's symbols */
     ABI_REC_EXIT = 32,        /* u64 enum abi_exit, u64 code */
     ABI_REC_TEXT = 33         /* text: one sentence */
 };
@@ -189,6 +194,10 @@ struct monitor_conf {
     int console_in;
     int console_out;
     int kvm_fd;
+    /* To look at translated code; -1: not asked for. */
+    int perf_map_fd, dump_fd, symbols_fd;
+    uint64_t dump_va[ABI_DUMPS_MAX]; /* ~0: all */
+    uint32_t ndumps;
     uint64_t jail_ns; /* ABI_NS_* */
     enum abi_jail_test jail_test;
 };

@@ -76,6 +76,27 @@ static int parse_initrd(const char *value, struct core_conf *c, struct err *e)
     return 0;
 }
 
+/* A guest address in hex, or all. */
+static int parse_dump(const char *value, struct core_conf *c, struct err *e)
+{
+    char *end = NULL;
+    uint64_t va = UINT64_MAX;
+
+    if (c->ndumps >= ABI_DUMPS_MAX)
+        return err_set(e, -EINVAL, "more than %u --dump-block", ABI_DUMPS_MAX);
+    if (strcmp(value, "all") != 0) {
+        errno = 0;
+        va = strtoull(value, &end, 16);
+        if (errno || end == value || *end)
+            return err_set(e, -EINVAL,
+                           "--dump-block takes a hexadecimal address or all, "
+                           "not '%.60s'",
+                           value);
+    }
+    c->dump_va[c->ndumps++] = va;
+    return 0;
+}
+
 static int parse_jail_test(const char *value, struct core_conf *c,
                            struct err *e)
 {
@@ -195,6 +216,17 @@ static int apply(struct run_words *w, const struct opt *o, char *value,
         return 0;
     case OPT_VERBOSE:
         c->verbose += c->verbose < 2;
+        return 0;
+    case OPT_PERF_MAP:
+        c->perf_map = true;
+        return 0;
+    case OPT_SYMBOLS:
+        c->symbols = value;
+        return 0;
+    case OPT_DUMP_BLOCK:
+        return parse_dump(value, c, e);
+    case OPT_DUMP_TO:
+        c->dump_to = value;
         return 0;
     case OPT_SECCOMP_AUDIT:
         set_flag(c, ABI_FLAG_SECCOMP_AUDIT, true);

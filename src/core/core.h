@@ -47,6 +47,11 @@ struct core_conf {
     uint32_t verbose;
     uint64_t flags; /* ABI_FLAG_SCATTER, _STATS, _MITIGATIONS, _AUDIT */
     bool no_reboot;
+    bool perf_map;       /* /tmp/perf-PID.map */
+    const char *symbols; /* NULL: none */
+    const char *dump_to; /* NULL: stderr */
+    uint64_t dump_va[ABI_DUMPS_MAX];
+    uint32_t ndumps;
     enum abi_jail_test jail_test;
 };
 

@@ -73,6 +73,12 @@ static void put_fds(struct packet *p, const struct monitor_conf *c)
         put(p, ABI_REC_CONSOLE_OUT, c->console_out, NULL, 0);
     if (c->kvm_fd >= 0)
         put(p, ABI_REC_KVM, c->kvm_fd, NULL, 0);
+    if (c->perf_map_fd >= 0)
+        put(p, ABI_REC_PERF_MAP, c->perf_map_fd, NULL, 0);
+    if (c->dump_fd >= 0)
+        put(p, ABI_REC_DUMP, c->dump_fd, NULL, 0);
+    if (c->symbols_fd >= 0)
+        put(p, ABI_REC_SYMBOLS, c->symbols_fd, NULL, 0);
 }
 
 int message_encode(const struct monitor_conf *c, void *buf, int *fds,
@@ -93,6 +99,8 @@ int message_encode(const struct monitor_conf *c, void *buf, int *fds,
     put_u64(&p, ABI_REC_THAW_EVERY, c->thaw_every);
     if (c->debug_exit_port >= 0)
         put_u64(&p, ABI_REC_DEBUG_EXIT, (uint64_t)c->debug_exit_port);
+    for (uint32_t i = 0; i < c->ndumps; i++)
+        put_u64(&p, ABI_REC_DUMP_VA, c->dump_va[i]);
     put_u64(&p, ABI_REC_JAIL_NS, c->jail_ns);
     put_u64(&p, ABI_REC_JAIL_TEST, (uint64_t)c->jail_test);
     put_fds(&p, c);

@@ -192,6 +192,32 @@ static int open_kvm(struct monitor_conf *out, struct err *e)
     return 0;
 }
 
+/* What --symbols and --dump-block need. */
+static int open_look(const struct core_conf *conf, struct monitor_conf *out,
+                     struct err *e)
+{
+    struct abi_file symbols = {.fd = -1};
+    int rc = 0;
+
+    memcpy(out->dump_va, conf->dump_va, sizeof out->dump_va);
+    out->ndumps = conf->ndumps;
+    if (conf->symbols)
+        rc = open_file(&symbols, "symbol file", conf->symbols, O_RDONLY, e);
+    out->symbols_fd = symbols.fd;
+    if (rc || !conf->ndumps)
+        return rc;
+    if (!conf->dump_to)
+        out->dump_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);
+    else
+        out->dump_fd =
+            open(conf->dump_to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (out->dump_fd < 0)
+        return err_set(e, -errno, "cannot write block records to %s: %s",
+                       conf->dump_to ? conf->dump_to : "stderr",
+                       strerror(errno));
+    return 0;
+}
+
 static int fill(const struct core_conf *conf, const struct console *con,
                 struct monitor_conf *out, struct err *e)
 {
@@ -222,6 +248,8 @@ static int fill(const struct core_conf *conf, const struct console *con,
         rc = open_boot_files(conf, out, e);
     if (rc == 0)
         rc = open_disks(conf, out, e);
+    if (rc == 0)
+        rc = open_look(conf, out, e);
     return rc ? rc : open_kvm(out, e);
 }
 
@@ -238,6 +266,9 @@ void resources_close(struct monitor_conf *mc)
     close_fd(&mc->console_in);
     close_fd(&mc->console_out);
     close_fd(&mc->kvm_fd);
+    close_fd(&mc->perf_map_fd);
+    close_fd(&mc->dump_fd);
+    close_fd(&mc->symbols_fd);
     close_fd(&mc->kernel.fd);
     for (unsigned i = 0; i < ABI_INITRDS_MAX; i++)
         close_fd(&mc->initrd[i].fd);
@@ -252,6 +283,7 @@ int resources_open(const struct core_conf *conf, const struct console *con,
 
     memset(out, 0, sizeof *out);
     out->ram_fd = out->console_in = out->console_out = out->kvm_fd = -1;
+    out->perf_map_fd = out->dump_fd = out->symbols_fd = -1;
     out->kernel.fd = -1;
     for (unsigned i = 0; i < ABI_INITRDS_MAX; i++)
         out->initrd[i].fd = -1;
@@ -287,5 +319,20 @@ int resources_new_ram(struct monitor_conf *mc, struct err *e)
     (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     close_fd(&mc->ram_fd);
     mc->ram_fd = fd;
+    return 0;
+}
+
+int resources_perf_map(struct monitor_conf *mc, int pid, struct err *e)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", pid);
+    (void)unlink(path); /* of a process that had this number before */
+    close_fd(&mc->perf_map_fd);
+    mc->perf_map_fd =
+        open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (mc->perf_map_fd < 0)
+        return err_set(e, -errno, "--perf-map: cannot create %s: %s", path,
+                       strerror(errno));
     return 0;
 }

@@ -26,4 +26,9 @@ void resources_close(struct monitor_conf *mc);
  * Not executable where the kernel can say so, and of fixed size. */
 MUST_CHECK int resources_new_ram(struct monitor_conf *mc, struct err *e);
 
+/** resources_perf_map() - a new /tmp/perf-@pid.map, replacing the open one
+ * The name and the number are what perf looks for in this PID namespace. */
+MUST_CHECK int resources_perf_map(struct monitor_conf *mc, int pid,
+                                  struct err *e);
+
 #endif

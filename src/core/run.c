@@ -261,7 +261,10 @@ static int cycle_run(struct supervisor *s, struct err *e)
     if (rc)
         return rc;
     s->mc.jail_ns = s->mon.ns;
-    rc = message_send_conf(s->mon.sock, &s->mc, e);
+    if (s->conf->perf_map)
+        rc = resources_perf_map(&s->mc, s->mon.pid, e);
+    if (rc == 0)
+        rc = message_send_conf(s->mon.sock, &s->mc, e);
     if (rc == 0)
         cycle_wait(s);
     cycle_end(s);

@@ -34,10 +34,22 @@ struct exit_rec {
     char why[240];  /* EXIT_FAILED: one sentence */
 };
 
+#define ENGINE_LOOK_MAX 16
+
+/* To look at an engine that makes code, at work. */
+struct engine_look {
+    int map_fd;     /* keeps: perf's map of the code; -1: none */
+    int dump_fd;    /* keeps: records of blocks; -1: none */
+    int symbols_fd; /* borrows: lines as System.map's; -1: none */
+    unsigned nva;
+    uint64_t va[ENGINE_LOOK_MAX]; /* blocks to record; ~0: all */
+};
+
 /* What the monitor was handed for its engine. */
 struct engine_host {
     int kvm_fd; /* borrows: /dev/kvm; -1: none */
     unsigned ncpus;
+    const struct engine_look *look; /* borrows; NULL: nothing is asked */
 };
 
 struct engine_part; /* what init made for the process; struct vm.engine */
@@ -74,7 +86,8 @@ struct engine_ops {
      * when no access can be under way. Thread: any but the vCPU's. */
     void (*vcpu_revoke)(struct engine_vcpu *v, gpa_t gpa, bool all);
     /* Counter @i of a parked vCPU: its name and *value, or NULL past the end.
-     * The member may be NULL. */
+     * A name that begins with a capital is one part of many, not shown when it
+     * is 0. The member may be NULL. */
     const char *(*vcpu_stat)(const struct engine_vcpu *v, unsigned i,
                              uint64_t *value);
 };

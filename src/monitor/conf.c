@@ -202,6 +202,16 @@ static int get_one(struct cursor *cur, const struct record *r,
         return get_fd(cur, r, &c->console_out);
     case ABI_REC_KVM:
         return get_fd(cur, r, &c->kvm_fd);
+    case ABI_REC_PERF_MAP:
+        return get_fd(cur, r, &c->perf_map_fd);
+    case ABI_REC_DUMP:
+        return get_fd(cur, r, &c->dump_fd);
+    case ABI_REC_SYMBOLS:
+        return get_fd(cur, r, &c->symbols_fd);
+    case ABI_REC_DUMP_VA:
+        if (c->ndumps >= ABI_DUMPS_MAX)
+            return -EPROTO;
+        return get_u64(r, 0, UINT64_MAX, &c->dump_va[c->ndumps++]);
     default:
         return get_numbers(r, c);
     }
@@ -210,7 +220,7 @@ static int get_one(struct cursor *cur, const struct record *r,
 static bool may_repeat(unsigned type)
 {
     return type == ABI_REC_INITRD || type == ABI_REC_DISK ||
-           type == ABI_REC_DISK_RO;
+           type == ABI_REC_DISK_RO || type == ABI_REC_DUMP_VA;
 }
 
 /* What no single record can say: completeness, and what excludes what. */
@@ -280,6 +290,7 @@ void monitor_conf_init(struct monitor_conf *c)
 {
     memset(c, 0, sizeof *c);
     c->ram_fd = c->console_in = c->console_out = c->kvm_fd = -1;
+    c->perf_map_fd = c->dump_fd = c->symbols_fd = -1;
     c->kernel.fd = -1;
     c->debug_exit_port = -1;
     for (unsigned i = 0; i < ABI_INITRDS_MAX; i++)
@@ -323,6 +334,9 @@ void monitor_conf_close(struct monitor_conf *c)
     close_fd(&c->console_in);
     close_fd(&c->console_out);
     close_fd(&c->kvm_fd);
+    close_fd(&c->perf_map_fd);
+    close_fd(&c->dump_fd);
+    close_fd(&c->symbols_fd);
     close_fd(&c->kernel.fd);
     for (unsigned i = 0; i < ABI_INITRDS_MAX; i++)
         close_fd(&c->initrd[i].fd);

@@ -222,8 +222,16 @@ static int load_kernel(struct monitor *m, struct err *e)
 /* What the engine needs of the process it must get before the jail. */
 static int choose_engine(struct monitor *m, struct err *e)
 {
-    struct engine_host host = {.kvm_fd = m->conf.kvm_fd, .ncpus = m->conf.cpus};
+    struct engine_look look = {.map_fd = m->conf.perf_map_fd,
+                               .dump_fd = m->conf.dump_fd,
+                               .symbols_fd = m->conf.symbols_fd,
+                               .nva = m->conf.ndumps};
+    struct engine_host host = {
+        .kvm_fd = m->conf.kvm_fd, .ncpus = m->conf.cpus, .look = &look};
     int r = 0;
+
+    for (unsigned i = 0; i < look.nva; i++)
+        look.va[i] = m->conf.dump_va[i];
 
     m->engine = engine_find(m->conf.engine);
     if (!m->engine)
@@ -235,6 +243,9 @@ static int choose_engine(struct monitor *m, struct err *e)
     if (m->conf.kvm_fd >= 0)
         close(m->conf.kvm_fd);
     m->conf.kvm_fd = -1;
+    if (m->conf.symbols_fd >= 0)
+        close(m->conf.symbols_fd);
+    m->conf.symbols_fd = -1;
     return r;
 }
 

@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 /** stats_print() - one line per counter, `doppel: stats: name value`
- * With --clock virtual also the hash of all state and RAM. The VM is stopped.
- * Thread: main. */
+ * The engine's are sums; with more than one vCPU also each one's, as
+ * vcpuN.name. With --clock virtual also the hash of all state and RAM. The VM
+ * is stopped. Thread: main. */
 void stats_print(struct pc *pc, const struct vcpus *vcpus, uint64_t thaws);
 
 #endif

@@ -168,18 +168,26 @@ uint64_t vcpus_exits(const struct vcpus *v)
     return sum;
 }
 
-const char *vcpus_stat(const struct vcpus *v, unsigned i, uint64_t *sum)
+unsigned vcpus_count(const struct vcpus *v)
+{
+    return v->n;
+}
+
+const char *vcpus_stat(const struct vcpus *v, unsigned vcpu, unsigned i,
+                       uint64_t *value)
 {
     const char *name = NULL;
 
-    *sum = 0;
+    *value = 0;
     for (unsigned k = 0; k < v->n && v->engine->vcpu_stat; k++) {
-        uint64_t value;
+        uint64_t one = 0;
 
-        name = v->engine->vcpu_stat(v->vcpu[k].ev, i, &value);
+        if (vcpu != VCPUS_ALL && vcpu != k)
+            continue;
+        name = v->engine->vcpu_stat(v->vcpu[k].ev, i, &one);
         if (!name)
             break;
-        *sum += value;
+        *value += one;
     }
     return name;
 }

@@ -38,8 +38,13 @@ MUST_CHECK int vcpus_failure(const struct vcpus *v, struct err *e);
 /** vcpus_exits() - returns from the engine so far, all vCPUs; stopped */
 uint64_t vcpus_exits(const struct vcpus *v);
 
-/** vcpus_stat() - the engine's counter @i, summed over all vCPUs; stopped
+unsigned vcpus_count(const struct vcpus *v);
+
+#define VCPUS_ALL ~0U
+
+/** vcpus_stat() - the engine's counter @i of @vcpu, or their sum; stopped
  * Return: its name, or NULL past the end. */
-const char *vcpus_stat(const struct vcpus *v, unsigned i, uint64_t *sum);
+const char *vcpus_stat(const struct vcpus *v, unsigned vcpu, unsigned i,
+                       uint64_t *value);
 
 #endif

@@ -184,6 +184,13 @@ uint64_t clock_tsc(struct clock *clk)
     return t;
 }
 
+bool clock_tsc_base(const struct clock *clk, uint64_t *base)
+{
+    *base = atomic_load(&clk->tsc_base);
+    return clk->mode == CLOCK_MODE_REAL && clk->running &&
+           clk->tsc_khz == clk->host_khz;
+}
+
 uint64_t clock_tsc_to_ns(struct clock *clk, uint64_t tsc)
 {
     uint64_t now = clock_tsc(clk), ns = clock_now_ns(clk), delta, r;

@@ -69,6 +69,10 @@ uint64_t clock_wall_ns(struct clock *clk);
 uint64_t clock_tsc(struct clock *clk);
 uint32_t clock_tsc_khz(const struct clock *clk);
 
+/** clock_tsc_base() - whether clock_tsc() is the host's TSC minus *@base, as
+ * long as the clock runs */
+bool clock_tsc_base(const struct clock *clk, uint64_t *base);
+
 /** clock_tsc_to_ns() - when clock_tsc() will be @tsc, as guest time */
 uint64_t clock_tsc_to_ns(struct clock *clk, uint64_t tsc);
 

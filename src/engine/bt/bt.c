@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cpu/x86/insn.h"
+#include "engine/bt/look.h"
 #include "engine/bt/priv.h"
 #include "vm/clock.h"
 #include "vm/mem.h"
@@ -36,6 +37,7 @@ AT(gsbase, BT_GSBASE);
 AT(tlbmask, BT_TLBMASK);
 AT(himask, BT_HIMASK);
 AT(ibmask[0], BT_IBMASK(0));
+AT(tscoff, BT_TSCOFF);
 AT(lflags, BT_LFLAGS);
 AT(lgpr, BT_LGPR);
 AT(slot, BT_SLOT(0));
@@ -79,26 +81,57 @@ static void probe(struct engine_probe *p)
     p->usable = bt_host_ok(p->why, sizeof p->why);
 }
 
+/* The memory of all code, to be mapped twice. perf reads its map only for
+ * memory that it takes for anonymous: then mappings are made of mappings. */
+static int code_memory(struct engine_part *part, size_t n)
+{
+    bool perf = bt_look_maps(part->look);
+
+    part->fd = perf ? -1 : memfd_create("doppel-code", MFD_CLOEXEC);
+    if (!perf && (part->fd < 0 || ftruncate(part->fd, (off_t)n)))
+        return -errno;
+    part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE,
+                    perf ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, part->fd,
+                    0);
+    return part->rw == MAP_FAILED ? -errno : 0;
+}
+
+static int map_to_run(struct engine_part *part, size_t at, uint8_t *to)
+{
+    void *p;
+
+    if (part->fd >= 0) {
+        p = mmap(to, part->slice, PROT_READ | PROT_EXEC,
+                 MAP_SHARED | MAP_FIXED, part->fd, (off_t)at);
+        return p == MAP_FAILED ? -errno : 0;
+    }
+    p = mremap(part->rw + at, 0, part->slice, MREMAP_MAYMOVE | MREMAP_FIXED,
+               to);
+    if (p == MAP_FAILED || mprotect(p, part->slice, PROT_READ | PROT_EXEC))
+        return -errno;
+    return 0;
+}
+
 /* Each vCPU's code is followed by its cells, at a distance that the code
  * knows. */
 static int part_map(struct engine_part *part)
 {
-    size_t n = part->slice * part->ncpus, both = part->slice + CELLS_BYTES;
+    size_t both = part->slice + CELLS_BYTES;
+    int r = code_memory(part, part->slice * part->ncpus);
 
-    part->fd = memfd_create("doppel-code", MFD_CLOEXEC);
-    if (part->fd < 0 || ftruncate(part->fd, (off_t)n))
-        return -errno;
-    part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, part->fd, 0);
+    if (r)
+        return r;
     part->rx = mmap(NULL, both * part->ncpus, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (part->rw == MAP_FAILED || part->rx == MAP_FAILED)
+    if (part->rx == MAP_FAILED)
         return -errno;
-    for (unsigned i = 0; i < part->ncpus; i++)
-        if (mmap(part->rx + both * i, part->slice, PROT_READ | PROT_EXEC,
-                 MAP_SHARED | MAP_FIXED, part->fd,
-                 (off_t)(part->slice * i)) == MAP_FAILED)
-            return -errno;
-    close(part->fd);
+    for (unsigned i = 0; i < part->ncpus; i++) {
+        r = map_to_run(part, part->slice * i, part->rx + both * i);
+        if (r)
+            return r;
+    }
+    if (part->fd >= 0)
+        close(part->fd);
     part->fd = -1;
     return 0;
 }
@@ -119,8 +152,14 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->slice = SLICE_BYTES;
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->queue, NULL);
+    r = bt_look_create(host->look, &p->look, e);
+    if (r) {
+        free(p);
+        return r;
+    }
     r = part_map(p);
     if (r) {
+        bt_look_destroy(p->look);
         free(p);
         return err_set(e, r,
                        "bt: executable memory for translated code is refused "
@@ -254,25 +293,16 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
 #include "engine/bt/stats.def"
 #undef STAT
     };
-    /* callouts of these mnemonics, under their names */
-    static const uint16_t shown[] = {
-        X86_OP_STOS,   X86_OP_MOVS,   X86_OP_SCAS,    X86_OP_CMPS,
-        X86_OP_LODS,   X86_OP_MOV,    X86_OP_BT,      X86_OP_BTS,
-        X86_OP_BTR,    X86_OP_PUSHF,  X86_OP_POPF,    X86_OP_CLI,
-        X86_OP_STI,    X86_OP_CLD,    X86_OP_CLAC,    X86_OP_STAC,
-        X86_OP_SWAPGS, X86_OP_IRET,   X86_OP_SYSCALL, X86_OP_SYSRET,
-        X86_OP_RDTSC,  X86_OP_RDTSCP, X86_OP_RDMSR,   X86_OP_WRMSR,
-        X86_OP_INVLPG, X86_OP_CPUID,  X86_OP_XSAVE,   X86_OP_XSAVEOPT,
-        X86_OP_XRSTOR, X86_OP_IN,     X86_OP_OUT,     X86_OP_HLT,
-    };
     const struct bt *bt = (const struct bt *)(const void *)v;
 
     if (i >= ARRAY_LEN(names)) {
         i -= (unsigned)ARRAY_LEN(names);
-        if (i >= ARRAY_LEN(shown))
-            return NULL;
-        *value = bt->callouts[shown[i]];
-        return x86_op_name((enum x86_op)shown[i]);
+        if (i >= X86_OP_COUNT) /* the second level */
+            return interp_engine.vcpu_stat(
+                (const struct engine_vcpu *)(const void *)bt->in,
+                i - X86_OP_COUNT, value);
+        *value = bt->callouts[i];
+        return x86_op_name((enum x86_op)i);
     }
     memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value, sizeof *value);
     return names[i];

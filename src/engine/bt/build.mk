@@ -11,12 +11,13 @@ BT_NOVEC_SRC := $(filter-out %_test.c %_fuzz.c %_gen.c,$(wildcard src/cpu/x86/*.
     $(addprefix src/engine/bt/,run.c cache.c tlb.c) \
     src/vm/mem.c src/vm/clock.c src/vm/kick.c
 $(foreach f,$(BT_NOVEC_SRC:.c=),$(eval CFLAGS_$(f) += $(BT_NOVEC)))
-CFLAGS_src/engine/bt/quick := -mgeneral-regs-only -fno-stack-protector \
-    $(BT_NOLOOP)
+BT_QUICK_SRC := $(addprefix src/engine/bt/,quick.c quick_str.c quick_sys.c)
+$(foreach f,$(BT_QUICK_SRC:.c=),$(eval CFLAGS_$(f) := -mgeneral-regs-only \
+    -fno-stack-protector $(BT_NOLOOP)))
 LIB_OBJ += $(O)/src/engine/bt/gate.o
 # objects of other flags must not stay
-$(BT_NOVEC_SRC:%.c=$(O)/%.o) $(O)/src/engine/bt/quick.o: src/engine/bt/build.mk
+$(patsubst %.c,$(O)/%.o,$(BT_NOVEC_SRC) $(BT_QUICK_SRC)): src/engine/bt/build.mk
 
 bt-novec-list:
-	@echo $(BT_NOVEC_SRC) src/engine/bt/quick.c
+	@echo $(BT_NOVEC_SRC) $(BT_QUICK_SRC)
 .PHONY: bt-novec-list

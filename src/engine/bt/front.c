@@ -7,6 +7,7 @@
 #include "engine/bt/front.h"
 
 #include "cpu/x86/cpuid.h"
+#include "engine/bt/look.h"
 
 /* ---- what may run on the host ---- */
 
@@ -265,13 +266,13 @@ enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn)
         return insn->opsize == 2 ? HOW_CALLOUT : HOW_LEA;
     if (fi->cls == X86_CLS_INT) {
         if (!int_native(insn->op) || !plain_operands(insn))
-            return HOW_CALLOUT;
+            return bt_how_system(t, insn);
         if ((fi->attr & XA_BITMEM) && insn->opnd[0].kind == X86_OPND_MEM)
             return HOW_CALLOUT;
         return HOW_PLAIN;
     }
     if (!vec_native(t, insn, fi->cls) || !plain_operands(insn))
-        return HOW_CALLOUT;
+        return bt_how_system(t, insn);
     return HOW_PLAIN;
 }
 
@@ -358,8 +359,9 @@ bool bt_ends(const struct bt_tr *t, unsigned i)
     case HOW_CALL:
     case HOW_RET:
         return true;
-    case HOW_CALLOUT:
-        return ends_block(&t->insn[i]);
+    case HOW_CALLOUT: /* what changes the mode goes on elsewhere by itself */
+        return (x86_form_info(t->insn[i].form)->attr & (XA_CTRL | XA_UD)) ||
+               t->insn[i].op == X86_OP_STAC || t->insn[i].op == X86_OP_CLAC;
     default:
         return false;
     }
@@ -605,12 +607,8 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     b->code_end = t.e.at;
     b->cold_end = t.cold.at;
     bt->pages[b->page].granules |= t.granules;
-    bt->st.blocks++;
-    bt->st.guest_insns += t.n;
-    for (unsigned i = 0; i < t.n; i++)
-        bt->st.guest_bytes += t.insn[i].len;
-    bt->st.host_bytes += t.e.at - bt->code_at;
-    bt->st.cold_bytes += t.cold.at - bt->cold_at;
+    bt_look_block(&t, (struct bt_span){b->indirect, b->code_end},
+                  (struct bt_span){b->cold, b->cold_end});
     bt->code_at = (t.e.at + 15) & ~15U;
     bt->cold_at = t.cold.at;
     return !t.full;

@@ -77,6 +77,7 @@ enum bt_how {
     HOW_PUSH,
     HOW_POP,
     HOW_LEAVE,
+    HOW_SYSTEM,
     HOW_JMP,
     HOW_JCC,
     HOW_JCXZ,
@@ -200,6 +201,15 @@ void bt_pop(struct bt_tr *t);
 void bt_leave(struct bt_tr *t);
 /** bt_push_next() - a call's push of @v */
 void bt_push_next(struct bt_tr *t, uint64_t v);
+
+/* ---- system.c ---- */
+
+/** bt_how_system() - for a system instruction: HOW_SYSTEM or HOW_CALLOUT */
+enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn);
+void bt_system(struct bt_tr *t);
+/** bt_quick_site() - fill in @s what the quick gate may do for @insn */
+void bt_quick_site(const struct bt_tr *t, const struct x86_insn *insn,
+                   struct bt_site *s);
 
 /* ---- branch.c ---- */
 

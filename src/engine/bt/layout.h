@@ -19,6 +19,7 @@
 #define BT_GSBASE    0x48
 #define BT_TLBMASK   0x50 /* pext: address bits that select a TLB entry */
 #define BT_HIMASK    0x58 /* pext: address bits above the page offset */
+#define BT_TSCOFF    0x60 /* guest TSC minus the host's */
 #define BT_LFLAGS    0x68 /* quick gate: lahf and seto */
 #define BT_LGPR      0x70 /* quick gate: 16 registers */
 #define BT_SLOT(i)   (0xf0 + 8 * (i))  /* 8 spilled registers */

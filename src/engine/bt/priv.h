@@ -33,6 +33,8 @@ struct bt_site {
     uint8_t kind;   /* enum tlb_kind that the code assumes */
     uint8_t s1, s2; /* guest registers whose value is at home here */
     uint8_t quick;  /* enum bt_quick_op */
+    uint8_t len, reg; /* quick: of the instruction, its first operand */
+    uint8_t arg;      /* of a string instruction: quick_str.h */
     bool window;    /* a check for several accesses */
     bool stack;     /* ... by the stack page */
 };
@@ -45,7 +47,14 @@ enum bt_quick_op {
     BT_Q_PUSHF,
     BT_Q_SWAPGS,
     BT_Q_STAC,
-    BT_Q_CLAC
+    BT_Q_CLAC,
+    BT_Q_CLD,
+    BT_Q_POPF,
+    BT_Q_SYSCALL,
+    BT_Q_SYSRET,
+    BT_Q_IRET,
+    BT_Q_WRFSBASE,
+    BT_Q_WRGSBASE
 };
 
 /* One translated block. Key: host address of its first byte, va, mode. */
@@ -118,6 +127,7 @@ struct engine_part {
     pthread_mutex_t queue; /* bt[], inval queues; held for no wait */
     struct vm *vm;
     struct bt *bt[X86_CPUS_MAX];
+    struct bt_look *look; /* NULL: nobody looks */
     uint8_t *code_refs; /* per RAM page: vCPUs that hold blocks of it */
 };
 
@@ -127,6 +137,15 @@ struct bt_stats {
 #undef STAT
 };
 
+_Static_assert(BT_G_LEAVE == 4, "stats.def lists the gates");
+
+/* Count a gate; @first: the counter of BT_G_CALLOUT. */
+static inline void bt_count(uint64_t *first, uint32_t reason)
+{
+    if (reason <= BT_G_LEAVE)
+        first[reason]++;
+}
+
 struct bt {
     /* reached through GS: layout.h */
     uint64_t self;
@@ -135,7 +154,7 @@ struct bt {
     uint32_t site, reason;
     uint64_t va;
     _Atomic uint64_t req;
-    uint64_t fsbase, gsbase, tlbmask, himask, unused, lflags;
+    uint64_t fsbase, gsbase, tlbmask, himask, tscoff, lflags;
     uint64_t lgpr[16];
     uint64_t slot[8];
     uint64_t gate[8];
@@ -157,13 +176,13 @@ struct bt {
     /* C only */
     bool ib_used[3];
     bool check; /* each block ends in C */
-    uint32_t ib_mode; /* bits of the mode that the branch caches are for */
     uint64_t flushed; /* times that TLB entries were dropped */
-    uint64_t ib_pages[64]; /* filter: low bits of pages in the branch caches */
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;
-    uint32_t mode;   /* of the code that runs */
+    uint32_t mode;     /* of the code that runs */
+    bool tsc_inline;   /* RDTSC is the host's plus tscoff */
+    uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen[2]; /* interp's generations that tlb[] holds entries of */
     /* code cache */
     uint8_t *rx, *rw;
@@ -199,6 +218,8 @@ struct bt {
 #define BT_MODE_SSE  8U
 #define BT_MODE_AVX  16U
 #define BT_MODE_X87  32U
+#define BT_MODE_TSD  128U
+#define BT_MODE_FSGS 256U /* CR4.FSGSBASE */
 #define BT_MODE_NOWIN 64U /* each access is checked by itself */
 #define BT_MODE_NONE 0xffffffffU /* not translated: interpret */
 

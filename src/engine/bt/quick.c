@@ -5,17 +5,14 @@
  * that exist, indirect jumps that missed. Compiled for general registers only
  * (build.mk) and calling nothing outside this file.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/quick_str.h"
+#include "engine/bt/quick_sys.h"
 
 const void *bt_quick(struct bt *bt);
 
-#define PAGE (~UINT64_C(0xfff))
-
-typedef uint64_t ANY_ALIGN unaligned64;
-
 static ALWAYS_INLINE uint64_t key_none(unsigned i)
 {
-    return i ? 0 : -UINT64_C(0x1000);
+    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x1000) : 0;
 }
 
 /* Copy the second level's entry of @va. Return: whether the access may go. */
@@ -57,13 +54,13 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
 
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
 {
-    unsigned i = bt_ib_index(k, va), p = (unsigned)(va >> 12) & 4095;
+    unsigned i = bt_ib_index(k, va);
 
+    tlb_code_note(bt->in, va);
     if ((k == TLB_USER) != !(va >> 63) || !i)
         return; /* kernel code in the lower half: always looked up */
     bt->ib_used[k] = true;
     bt_ib(bt, k)[i] = (uintptr_t)code;
-    bt->ib_pages[p / 64] |= BIT(p % 64);
 }
 
 static ALWAYS_INLINE unsigned hash_of(const uint8_t *src)
@@ -93,7 +90,7 @@ struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
     return find(bt, src, va, mode);
 }
 
-static const void *jump_to(struct bt *bt, uint64_t va)
+const void *bt_quick_jump(struct bt *bt, uint64_t va)
 {
     struct interp *in = bt->in;
     unsigned kind = bt->mode & BT_MODE_KIND;
@@ -120,7 +117,7 @@ static const void *indirect(struct bt *bt)
         if (bt->req)
             bt_post(bt);
     }
-    return jump_to(bt, bt->rip);
+    return bt_quick_jump(bt, bt->rip);
 }
 
 static const void *link_to(struct bt *bt, struct bt_site *s)
@@ -184,96 +181,23 @@ static const void *miss(struct bt *bt, const struct bt_site *s)
     return bt->rx + s->start;
 }
 
-/* ---- a few system instructions of supervisor code ---- */
-
-static bool irq_may_wait(const struct x86_cpu *cpu)
-{
-    uint32_t any = 0;
-
-    for (unsigned i = 0; i < 8; i++)
-        any |= cpu->lapic.irr[i];
-    return any || cpu->nmi_pending || kick_pending(&cpu->kick);
-}
-
-static bool pushf(struct bt *bt)
-{
-    uint64_t va = bt->lgpr[X86_RSP] - 8, off, v;
-    unsigned k = bt->mode & BT_MODE_KIND, i = bt_tlb_index(va);
-
-    off = va + bt->tlb[k].w[i];
-    if (off > 4096 - 8)
-        return false;
-    v = bt->cpu->rflags & ~(X86_FL_ARITH | X86_FL_VM | X86_FL_RF);
-    v |= (bt->lflags >> 8 & 0xd5) | (bt->lflags & 1) << 11;
-    *(unaligned64 *)(uintptr_t)(bt->tlb[k].delta[i] + va) = v;
-    bt->lgpr[X86_RSP] = va;
-    return true;
-}
-
-/* STAC, CLAC: what follows has another mode. */
-static const void *set_ac(struct bt *bt, const struct bt_site *s, bool on)
-{
-    struct interp *in = bt->in;
-    struct x86_cpu *cpu = bt->cpu;
-    uint64_t rflags = cpu->rflags;
-    uint32_t mode = bt->mode;
-    const void *code;
-
-    if (on || !(cpu->cr4 & X86_CR4_SMAP))
-        bt->mode = (mode & ~BT_MODE_KIND) | TLB_SUPAC;
-    else
-        bt->mode = (mode & ~BT_MODE_KIND) | TLB_SUP;
-    code = jump_to(bt, s->va + 3);
-    if (!code) {
-        bt->mode = mode;
-        return NULL;
-    }
-    cpu->rflags = on ? rflags | X86_FL_AC : rflags & ~X86_FL_AC;
-    in->kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
-    in->tlb = in->tables + (size_t)in->kind * TLB_ENTRIES;
-    return code;
-}
-
 static const void *quick_op(struct bt *bt, const struct bt_site *s)
 {
-    struct x86_cpu *cpu = bt->cpu;
-    uint64_t base;
+    const void *code = bt_quick_sys(bt, s);
 
-    switch ((enum bt_quick_op)s->quick) {
-    case BT_Q_NONE:
-        return NULL;
-    case BT_Q_CLI:
-        cpu->rflags &= ~X86_FL_IF;
-        break;
-    case BT_Q_STI:
-        if (!(cpu->rflags & X86_FL_IF) && irq_may_wait(cpu))
-            return NULL;
-        cpu->rflags |= X86_FL_IF;
-        break;
-    case BT_Q_PUSHF:
-        if (!pushf(bt))
-            return NULL;
-        break;
-    case BT_Q_SWAPGS:
-        base = cpu->seg[X86_SEG_GS].base;
-        cpu->seg[X86_SEG_GS].base = cpu->msr.kernel_gs_base;
-        cpu->msr.kernel_gs_base = base;
-        bt->gsbase = cpu->seg[X86_SEG_GS].base;
-        break;
-    case BT_Q_STAC:
-    case BT_Q_CLAC:
-        return set_ac(bt, s, s->quick == BT_Q_STAC);
-    }
-    bt->st.quick_ops++;
-    return bt->rx + s->next;
+    bt->st.quick_ops += code != NULL;
+    return code;
 }
 
 const void *bt_quick(struct bt *bt)
 {
     struct bt_site *s = &bt->sites[bt->site];
 
+    bt_count(&bt->st.quick_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
+        if (s->quick >= BT_Q_STR)
+            return bt_quick_str(bt, s);
         return quick_op(bt, s);
     case BT_G_MISS:
         return miss(bt, s);

@@ -7,8 +7,7 @@
  * anything.
  */
 #include "engine/bt/front.h"
-
-#include "cpu/x86/cpuid.h"
+#include "engine/bt/quick_str.h"
 
 /* ---- leaving ---- */
 
@@ -19,41 +18,16 @@ void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site, unsigned gate)
     e_jmp_gs(e, BT_GATE(gate));
 }
 
-/* Supervisor code only: the quick gate checks no privilege. */
-static enum bt_quick_op quick_op(const struct bt_tr *t,
-                                 const struct x86_insn *insn)
-{
-    if (t->b->mode & BT_MODE_CPL3)
-        return BT_Q_NONE;
-    switch (insn->op) {
-    case X86_OP_CLI:
-        return BT_Q_CLI;
-    case X86_OP_STI:
-        return BT_Q_STI;
-    case X86_OP_PUSHF:
-        return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
-    case X86_OP_SWAPGS:
-        return BT_Q_SWAPGS;
-    case X86_OP_STAC:
-        return BT_Q_STAC;
-    case X86_OP_CLAC:
-        return BT_Q_CLAC;
-    default:
-        return BT_Q_NONE;
-    }
-}
-
 static void callout(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
-    unsigned feat = x86_form_info(insn->form)->feat;
     bool held = t->held;
     uint32_t site;
 
     bt_unhold(t);
     site = bt_site_new(t, t->va[t->at]);
-    if (feat == X86_FEAT_BASE || x86_cpuid_has(t->bt->cpu->cpuid, feat))
-        t->bt->sites[site].quick = (uint8_t)quick_op(t, insn);
+    bt_quick_site(t, insn, &t->bt->sites[site]);
+    bt_str_site(&t->bt->sites[site], insn);
     bt_gate_jump(t, &t->e, site, BT_G_CALLOUT);
     t->bt->sites[site].next = t->e.at;
     if (held)
@@ -252,6 +226,17 @@ static void lea(struct bt_tr *t, const struct x86_insn *insn)
         e_save(&t->e, d, BT_HOME(d));
 }
 
+/* Its destination may be at home. */
+static void system_insn(struct bt_tr *t, const struct x86_insn *insn)
+{
+    bt_system(t);
+    if (insn->nopnds && insn->opnd[0].kind == X86_OPND_GPR &&
+        bt_at_home(t, insn->opnd[0].reg)) {
+        e_save(&t->e, insn->opnd[0].reg, BT_HOME(insn->opnd[0].reg));
+        t->s2_has = 0;
+    }
+}
+
 /* ---- all ---- */
 
 /* How often the region names R10 and R11 where that costs something. */
@@ -318,6 +303,9 @@ static void rewrite_one(struct bt_tr *t)
         return;
     case HOW_LEAVE:
         bt_leave(t);
+        return;
+    case HOW_SYSTEM:
+        system_insn(t, insn);
         return;
     case HOW_JMP:
     case HOW_JCC:

@@ -10,6 +10,7 @@
 #include "cpu/x86/lapic.h"
 #include "cpu/x86/paging.h"
 #include "engine/interp/access.h"
+#include "vm/clock.h"
 
 uint32_t bt_mode_now(const struct bt *bt)
 {
@@ -22,6 +23,10 @@ uint32_t bt_mode_now(const struct bt *bt)
         return BT_MODE_NONE;
     if (cpu->cpl == 3)
         m |= BT_MODE_CPL3;
+    if (cpu->cr4 & X86_CR4_TSD)
+        m |= BT_MODE_TSD;
+    if (cpu->cr4 & X86_CR4_FSGSBASE)
+        m |= BT_MODE_FSGS;
     if (cpu->cr0 & X86_CR0_TS)
         return m;
     if (!(cpu->cr0 & X86_CR0_EM)) {
@@ -47,7 +52,8 @@ void bt_vec_save(struct bt *bt)
     bt->vec = 0;
     bt->st.vec_saves++;
     asm volatile("xsave64 (%0)" : : "r"(x), "a"(7), "d"(0) : "memory");
-    asm volatile("ldmxcsr %0; vzeroupper" : : "m"(mxcsr));
+    /* a pending x87 exception must not meet C, nor the guest's control words */
+    asm volatile("fninit; ldmxcsr %0; vzeroupper" : : "m"(mxcsr));
     memset(x + 8, 0, 16); /* FIP and FDP are the host's */
     memcpy(&bv, x + 512, 8);
     bv |= 3;
@@ -90,6 +96,46 @@ static bool novec(const struct x86_insn *insn)
     }
 }
 
+/* rip, icount and RF after a handler returned @r >= 0. */
+static void retire(struct bt *bt, const struct op *o, int r)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if (r == OP_AGAIN) {
+        cpu->rflags |= X86_FL_RF;
+        bt->in->check = true;
+        return;
+    }
+    if (r != OP_JUMP)
+        cpu->rip += o->len;
+    cpu->icount++;
+}
+
+/* What no block can be made of: an instruction on two pages, code that isn't in
+ * RAM. As interp_step, without traps. */
+static int step(struct bt *bt)
+{
+    struct interp *in = bt->in;
+    const struct block *b = block_get_one(in);
+    const struct op *o;
+    int r;
+
+    bt->st.interp_insns++;
+    if (!b)
+        return X86_FAULT;
+    o = &b->ops[0];
+    if (!novec(o->insn)) {
+        bt_vec_save(bt);
+        return interp_step(in);
+    }
+    in->code_page = NULL;
+    r = o->fn(in, o);
+    if (r < 0)
+        return X86_FAULT;
+    retire(bt, o, r);
+    return 0;
+}
+
 /* ---- from C back to translated code ---- */
 
 static const void *resume(struct bt *bt, const void *code)
@@ -101,6 +147,7 @@ static const void *resume(struct bt *bt, const void *code)
     bt->home[X86_R10] = gpr[X86_R10];
     bt->fsbase = bt->cpu->seg[X86_SEG_FS].base;
     bt->gsbase = bt->cpu->seg[X86_SEG_GS].base;
+    bt->tscoff = bt->cpu->tsc_offset - bt->tsc_base;
     return code;
 }
 
@@ -115,17 +162,24 @@ static const void *resume_in(struct bt *bt, const struct bt_site *s,
     return resume(bt, bt->rx + at);
 }
 
-/* Branch caches hold code of one mode, kinds apart. */
-static void set_mode(struct bt *bt, uint32_t mode)
+/* The branch caches and links between pages hold blocks of one mode for each
+ * kind of access. */
+static void mode_take(struct bt *bt, uint32_t mode)
 {
-    uint32_t m = mode & (BT_MODE_SSE | BT_MODE_AVX | BT_MODE_X87);
-
+    if (UNLIKELY((bt->mode ^ mode) & ~(BT_MODE_KIND | BT_MODE_CPL3)))
+        for (unsigned k = 0; k < 3; k++)
+            bt_ib_flush(bt, k);
     bt->mode = mode;
-    if (mode == BT_MODE_NONE || m == bt->ib_mode)
-        return;
-    bt->ib_mode = m;
-    for (unsigned k = 0; k < 3; k++)
-        bt_ib_flush(bt, k);
+}
+
+/* RF without armed breakpoints: gone with the next instruction, whatever it
+ * is; one that faults pushes it set. */
+static void rf_drop(struct bt *bt)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if ((cpu->rflags & X86_FL_RF) && !bt->in->slow && !bt->in->check)
+        cpu->rflags &= ~X86_FL_RF;
 }
 
 /* Whether the main loop must look first. Takes over a new mode. */
@@ -137,8 +191,7 @@ static bool must_leave(struct bt *bt)
 
     if (UNLIKELY(atomic_load_explicit(&bt->inval_n, memory_order_relaxed)))
         bt_inval_take(bt);
-    if (kick_pending(&cpu->kick) || atomic_load(&in->attn) ||
-        interp_must_step(in))
+    if (kick_pending(&cpu->kick) || atomic_load(&in->attn))
         return true;
     if (in->check) {
         if (cpu->event.valid || cpu->activity != X86_ACT_RUN ||
@@ -146,10 +199,13 @@ static bool must_leave(struct bt *bt)
             return true;
         in->check = false;
     }
+    rf_drop(bt);
+    if (interp_must_step(in))
+        return true;
     mode = bt_mode_now(bt);
     if (mode == BT_MODE_NONE)
         return true;
-    set_mode(bt, mode);
+    mode_take(bt, mode);
     return false;
 }
 
@@ -157,8 +213,8 @@ static bool must_leave(struct bt *bt)
 static const void *go_on_as(struct bt *bt, uint32_t how)
 {
     while (!must_leave(bt)) {
-        bool fault;
         struct bt_block *b;
+        bool fault;
 
         bt->mode |= how;
         b = bt_block_at(bt, bt->cpu->rip, &fault);
@@ -171,9 +227,7 @@ static const void *go_on_as(struct bt *bt, uint32_t how)
         }
         if (b)
             return resume(bt, bt->rx + b->code);
-        bt->st.interp_insns++;
-        bt_vec_save(bt);
-        if (interp_step(bt->in)) {
+        if (step(bt)) {
             bt->st.faults++;
             interp_faulted(bt->in);
         }
@@ -213,6 +267,17 @@ static const struct op *site_op(struct bt *bt, struct bt_site *s)
     return o;
 }
 
+/* The quick gate's IRET reads the GDT through the first level; its entry of the
+ * second may be one that code drives out again and again. */
+static void gdt_keep(struct bt *bt)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+    uint64_t at = cpu->gdtr.base + (cpu->seg[X86_SEG_CS].sel & 0xfff8U);
+
+    bt_tlb_sync(bt);
+    bt_tlb_fill(bt, cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC, at, false);
+}
+
 static const void *callout(struct bt *bt, struct bt_site *s)
 {
     struct x86_cpu *cpu = bt->cpu;
@@ -243,14 +308,11 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         interp_faulted(in);
         return go_on(bt);
     }
-    if (r == OP_AGAIN) {
-        cpu->rflags |= X86_FL_RF;
-        in->check = true;
+    retire(bt, o, r);
+    if (r == OP_AGAIN)
         return NULL;
-    }
-    if (r != OP_JUMP)
-        cpu->rip += o->len;
-    cpu->icount++;
+    if (s->quick == BT_Q_IRET)
+        gdt_keep(bt);
     /* What STI's shadow would hold back isn't there. */
     if (cpu->shadow == X86_SHADOW_STI && !kick_pending(&cpu->kick) &&
         x86_lapic_pending(cpu) < 0 && !cpu->nmi_pending)
@@ -262,6 +324,20 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         (bt->flushed == flushed || bt->reason == BT_G_CALLOUT))
         return resume_in(bt, s, s->next);
     return go_on(bt);
+}
+
+/* Whether nothing else comes before the #PF of the site's access: operands of
+ * vector instructions must be aligned, x87 exceptions may be pending. */
+static bool fault_comes_first(struct bt *bt, struct bt_site *s)
+{
+    const struct op *o = site_op(bt, s);
+    const struct x86_form_info *fi;
+
+    if (!o)
+        return false;
+    fi = x86_form_info(o->insn->form);
+    return (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH) &&
+           !(fi->attr & (XA_ALIGN | XA_ALIGN16 | XA_ALIGN64));
 }
 
 static const void *miss(struct bt *bt, struct bt_site *s)
@@ -277,6 +353,8 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va))
         return callout(bt, s);
     if (tlb_xlat(bt->in, va, flags, &x)) {
+        if (!fault_comes_first(bt, s))
+            return callout(bt, s);
         bt->st.faults++;
         interp_faulted(bt->in);
         return go_on(bt);
@@ -294,6 +372,7 @@ static const void *dispatch(struct bt *bt)
     bt->st.gates++;
     bt->cpu->gpr[s->s1] = bt->home[s->s1];
     bt->cpu->gpr[s->s2] = bt->home[s->s2];
+    bt_count(&bt->st.full_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
         return callout(bt, s);
@@ -323,6 +402,17 @@ const void *bt_dispatch(struct bt *bt)
 
 /* ---- the loop ---- */
 
+/* How the guest's TSC follows from the host's, until this run ends. */
+static void tsc_look(struct bt *bt)
+{
+    struct vm *vm = bt->cpu->vm;
+    bool inl = clock_tsc_base(vm->clock, &bt->tsc_base) && !vm->gate.ops;
+
+    if (inl != bt->tsc_inline && bt->nblocks)
+        bt_cache_flush(bt);
+    bt->tsc_inline = inl;
+}
+
 static void run_translated(struct bt *bt)
 {
     const void *code = go_on(bt);
@@ -338,8 +428,8 @@ static void run_some(struct bt *bt)
     struct interp *in = bt->in;
     uint64_t before = bt->cpu->icount;
 
-    set_mode(bt, bt_mode_now(bt));
-    if (bt->mode != BT_MODE_NONE && !interp_must_step(in)) {
+    rf_drop(bt);
+    if (bt_mode_now(bt) != BT_MODE_NONE && !interp_must_step(in)) {
         run_translated(bt);
         return;
     }
@@ -369,6 +459,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
     in->budget_at = in->clock_at = in->stop_at = UINT64_MAX;
     interp_enter(in);
     interp_mode_update(in);
+    tsc_look(bt);
     for (;;) {
         bt_unpost(bt);
         if (atomic_load(&bt->inval_n))

@@ -6,14 +6,21 @@
  * the address space when its generations change.
  *
  * A key is minus the page's address: address + key is the offset in the page,
- * or too large. An empty entry's key is that of a page that another index has.
- * Beside it stands what is to be added to a guest address for the host's.
+ * or too large. An empty entry's key is that of a page that another index has:
+ * page 0, or page 1 for the entries of page 0 and of the last page, from whose
+ * last bytes an access would wrap around into page 0. Beside the keys stands
+ * what is to be added to a guest address for the host's.
  */
 #include "engine/bt/priv.h"
 
 #include "cpu/x86/paging.h"
 
 #define PAGE (~UINT64_C(0xfff))
+
+static uint64_t no_key(unsigned i)
+{
+    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x1000) : 0;
+}
 
 static void stk_drop(struct bt_stk *stk)
 {
@@ -22,15 +29,14 @@ static void stk_drop(struct bt_stk *stk)
 
 static void half_clear(struct bt *bt, unsigned half)
 {
-    unsigned at = half * (BT_TLB_N / 2);
+    unsigned at = half * (BT_TLB_N / 2), odd = half ? BT_TLB_N - 1 : 0;
 
     for (unsigned k = 0; k < 3; k++) {
         struct bt_stk *stk = bt_stk(bt, k);
 
         memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
         memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
-        if (half == 0)
-            bt->tlb[k].r[0] = bt->tlb[k].w[0] = -UINT64_C(0x1000);
+        bt->tlb[k].r[odd] = bt->tlb[k].w[odd] = no_key(odd);
         if (-stk->r >> 63 == half || -stk->w >> 63 == half)
             stk_drop(stk);
     }
@@ -62,7 +68,6 @@ void bt_tlb_flush(struct bt *bt)
         bt->ib_used[k] = true;
         bt_ib_flush(bt, k);
     }
-    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
     bt->gen[0] = gen_now(bt, 0);
     bt->gen[1] = gen_now(bt, 1);
 }
@@ -83,27 +88,59 @@ void bt_tlb_sync(struct bt *bt)
     }
 }
 
-static void ib_flush_all(struct bt *bt)
+static void keys_drop(struct bt *bt, uint64_t va, unsigned shift)
 {
+    unsigned at = bt_tlb_index(va), n = 1;
+
+    if (shift > 12) {
+        at &= BT_TLB_N / 2;
+        n = BT_TLB_N / 2;
+    }
     for (unsigned k = 0; k < 3; k++)
-        bt_ib_flush(bt, k);
-    memset(bt->ib_pages, 0, sizeof bt->ib_pages);
-}
-
-static void page_drop(struct bt *bt, uint64_t va)
-{
-    unsigned i = bt_tlb_index(va), p = (unsigned)(va >> 12) & 4095;
-
+        for (unsigned i = at; i < at + n; i++) {
+            if ((-bt->tlb[k].r[i] ^ va) >> shift == 0)
+                bt->tlb[k].r[i] = no_key(i);
+            if ((-bt->tlb[k].w[i] ^ va) >> shift == 0)
+                bt->tlb[k].w[i] = no_key(i);
+        }
     for (unsigned k = 0; k < 3; k++) {
         struct bt_stk *stk = bt_stk(bt, k);
 
-        bt->tlb[k].r[i] = bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
-        if (((-stk->r ^ va) & PAGE) == 0 || ((-stk->w ^ va) & PAGE) == 0)
+        if ((-stk->r ^ va) >> shift == 0 || (-stk->w ^ va) >> shift == 0)
             stk_drop(stk);
     }
     bt->flushed++;
-    if (bt->ib_pages[p / 64] >> (p % 64) & 1)
-        ib_flush_all(bt);
+}
+
+/* Entries of one page's code lie next to each other. */
+static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
+{
+    unsigned at = bt_ib_index(k, va & PAGE);
+
+    if (shift > 12) {
+        bt_ib_flush(bt, k);
+        return;
+    }
+    for (unsigned i = at; i < at + 4096 / 4; i++)
+        bt_ib(bt, k)[i] = (uintptr_t)bt->rx + BT_THUNK;
+}
+
+/* The interpreter's TLB holds a page no longer. */
+static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
+{
+    struct bt *bt = outer;
+
+    keys_drop(bt, va, shift);
+    if (!code)
+        return;
+    if ((va ^ bt->cpu->rip) >> shift == 0)
+        bt->dropped = true; /* look up what is next */
+    if (va >> 63) {
+        ib_drop(bt, TLB_SUP, va, shift);
+        ib_drop(bt, TLB_SUPAC, va, shift);
+    } else {
+        ib_drop(bt, TLB_USER, va, shift);
+    }
 }
 
 /* ---- hooks of cpu/x86 ---- */
@@ -113,8 +150,6 @@ static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
     struct interp *in = ctx;
 
     tlb_lin_flush(ctx, kind, va, pcid);
-    if (kind == X86_FLUSH_PAGE)
-        page_drop(in->outer, va.v);
     bt_tlb_sync(in->outer);
 }
 
@@ -136,6 +171,7 @@ void bt_tlb_init(struct bt *bt)
     bt_unpost(bt);
     for (unsigned k = 0; k < 3; k++)
         stk_drop(bt_stk(bt, k));
+    bt->in->dropped = page_drop;
     bt_tlb_flush(bt);
 }
 
@@ -146,7 +182,7 @@ void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
 
         for (unsigned i = 0; i < BT_TLB_N; i++)
             if (bt->tlb[k].delta[i] - bt->tlb[k].w[i] == (uintptr_t)host)
-                bt->tlb[k].w[i] = i ? 0 : -UINT64_C(0x1000);
+                bt->tlb[k].w[i] = no_key(i);
         if (stk->delta - stk->w == (uintptr_t)host)
             stk->w = BT_STK_NONE;
     }

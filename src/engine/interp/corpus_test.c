@@ -99,9 +99,9 @@ static void check_half(struct run *r, unsigned half)
             r->mismatches++;
             r->bad_form[job->form]++;
             if (r->reports && r->reports--)
-                corpus_report(what, job, c, n, r->maker->seed);
+                corpus_report(what, "CPU", job, c, n, r->maker->seed);
         } else if (r->verbose) {
-            corpus_report("none", job, c, n, r->maker->seed);
+            corpus_report("none", "CPU", job, c, n, r->maker->seed);
         }
     }
 }

@@ -124,15 +124,21 @@ int op_movs(struct interp *in, const struct op *o)
 
 static void fill_run(const struct str *s, uint8_t *to, uint64_t v, uint64_t n)
 {
-    if (s->size == 1) {
-        memset(s->down ? to - (n - 1) : to, (int)(v & 0xff), n);
-        return;
-    }
     if (s->down)
         to -= (n - 1) * s->size;
-    while (n--) {
-        host_st(to, s->size, v);
-        to += s->size;
+    switch (s->size) {
+    case 8:
+        asm volatile("rep stosq" : "+D"(to), "+c"(n) : "a"(v) : "memory");
+        break;
+    case 4:
+        asm volatile("rep stosl" : "+D"(to), "+c"(n) : "a"(v) : "memory");
+        break;
+    case 2:
+        asm volatile("rep stosw" : "+D"(to), "+c"(n) : "a"(v) : "memory");
+        break;
+    default:
+        asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(v) : "memory");
+        break;
     }
 }
 

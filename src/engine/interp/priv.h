@@ -114,11 +114,22 @@ enum tlb_kind {
  * non-global. Both flush more than they must, which is allowed (SDM vol. 3A
  * 4.10.2.2). */
 #define PCID_SLOTS 8
+
+/* Filters over what a generation holds: bits by address, may say yes wrongly.
+ */
+struct tlb_seen {
+    uint64_t large[4]; /* pages of 2 and 4 MiB */
+    uint64_t huge[4];  /* of 1 GiB */
+    uint64_t code[64]; /* pages that code was fetched from */
+    bool global;       /* lower half: INVLPG of any PCID concerns it */
+};
+
 struct pcid_slot {
     uint16_t pcid;
     bool valid;
     uint64_t gen;   /* 12 bits, for tags */
     uint64_t epoch; /* never reused, for block links */
+    struct tlb_seen seen;
 };
 
 struct interp {
@@ -147,8 +158,8 @@ struct interp {
     uint64_t gen_last, epoch_last;
     uint64_t epoch[2];
     bool upper_nonglobal;
-    uint64_t large[8]; /* filter: 2 and 4 MiB pages, then 1 GiB pages */
-    uint64_t cs_base;  /* outside 64-bit mode: what links were made under */
+    struct tlb_seen upper_seen;
+    uint64_t cs_base; /* outside 64-bit mode: what links were made under */
     uint32_t cs_limit;
     struct pcid_slot pcid[PCID_SLOTS];
     unsigned pcid_cur, pcid_victim;
@@ -164,6 +175,9 @@ struct interp {
     uint64_t wraps; /* times that generations began anew */
     void *outer;    /* the engine whose slow path this is, or NULL */
     void (*leaving)(void *outer); /* before callbacks; may be NULL */
+    /* a page of 2^@shift bytes around @lin is held no longer; @code: code may
+     * have been fetched from it; may be NULL */
+    void (*dropped)(void *outer, uint64_t lin, unsigned shift, bool code);
     struct interp_stats st;
 };
 
@@ -190,6 +204,20 @@ int tlb_init(struct interp *in);
 void tlb_fini(struct interp *in);
 void tlb_flush_all(struct interp *in);
 void tlb_flush_page(struct interp *in, uint64_t lin);
+
+static inline struct tlb_seen *tlb_seen_of(struct interp *in, uint64_t lin)
+{
+    return lin >> 63 ? &in->upper_seen : &in->pcid[in->pcid_cur].seen;
+}
+
+/** tlb_code_note() - code of @lin's page is found without the TLB from now */
+static inline void tlb_code_note(struct interp *in, uint64_t lin)
+{
+    unsigned p = (unsigned)(lin >> 12) & 4095;
+
+    tlb_seen_of(in, lin)->code[p / 64] |= BIT(p % 64);
+}
+
 #define RMW_LOCK 0x100U /* in rmw_open's flags: LOCK, or XCHG */
 
 /** interp_mode_update() - after CPL, CS, CR0, CR4, EFER, AC or DR7 changed */

@@ -158,6 +158,7 @@ static struct block *next_block(struct interp *in, struct block *prev)
         return b;
     xtag = in->xtag[rip >> 63]; /* a fill may have begun a new epoch */
     *slot = (struct block_link){rip, xtag, b};
+    tlb_code_note(in, rip);
     if (prev && drops == in->st.arena_flushes) {
         prev->link[prev->victim] = *slot;
         prev->victim ^= 1;

@@ -41,6 +41,7 @@ static void upper_new(struct interp *in)
     in->gen[1] = gen_new(in);
     in->epoch[1] = ++in->epoch_last;
     in->upper_nonglobal = false;
+    memset(&in->upper_seen, 0, sizeof in->upper_seen);
 }
 
 static void lower_new(struct interp *in)
@@ -50,6 +51,7 @@ static void lower_new(struct interp *in)
     s->valid = true;
     s->gen = gen_new(in);
     s->epoch = ++in->epoch_last;
+    memset(&s->seen, 0, sizeof s->seen);
 }
 
 /* Room for @n more generations, or everything is cleared. */
@@ -74,7 +76,6 @@ void tlb_flush_all(struct interp *in)
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         in->pcid[i].valid = false;
     in->pcid[in->pcid_cur].pcid = pcid_now(in->cpu);
-    memset(in->large, 0, sizeof in->large);
     if (gens_room(in, 2)) {
         upper_new(in);
         lower_new(in);
@@ -91,6 +92,7 @@ static void pcid_switch(struct interp *in, uint16_t pcid, bool keep)
         if (in->pcid[i].valid && in->pcid[i].pcid == pcid)
             break;
     if (i < PCID_SLOTS && keep) {
+        in->st.tlb_pcid_hits++;
         in->pcid_cur = i;
         return;
     }
@@ -110,54 +112,92 @@ void tlb_lin_root(void *ctx, bool keep)
 
     in->st.tlb_flushes++;
     pcid_switch(in, pcid_now(in->cpu), keep);
-    if (in->upper_nonglobal && gens_room(in, 1))
+    if (in->upper_nonglobal && gens_room(in, 1)) {
+        in->st.tlb_upper_flushes++;
         upper_new(in);
+    }
     gens_load(in);
 }
+
+/* ---- one page ---- */
 
 /* Large pages are held as pieces, and INVLPG of one drops them all: a filter
  * (may say yes too often) tells where large pages were met. */
 static void large_note(struct interp *in, uint64_t lin, unsigned shift)
 {
-    unsigned m = (unsigned)(lin >> 21) & 255, g = (unsigned)(lin >> 30) & 255;
+    struct tlb_seen *s = tlb_seen_of(in, lin);
+    unsigned m = (unsigned)(lin >> 22) & 255, g = (unsigned)(lin >> 30) & 255;
 
-    if (shift == 30) {
-        in->large[4 + g / 64] |= BIT(g % 64);
-        return;
-    }
-    in->large[m / 64] |= BIT(m % 64);
-    if (shift == 22) {
-        m ^= 1;
-        in->large[m / 64] |= BIT(m % 64);
-    }
+    if (shift == 30)
+        s->huge[g / 64] |= BIT(g % 64);
+    else
+        s->large[m / 64] |= BIT(m % 64);
 }
 
-static bool large_maybe(const struct interp *in, uint64_t lin)
+/* How large a page that covers @lin may be: 12, 22 (2 or 4 MiB), 30. */
+static unsigned large_maybe(const struct tlb_seen *s, uint64_t lin)
 {
-    unsigned m = (unsigned)(lin >> 21) & 255, g = (unsigned)(lin >> 30) & 255;
+    unsigned m = (unsigned)(lin >> 22) & 255, g = (unsigned)(lin >> 30) & 255;
 
-    return (in->large[m / 64] >> (m % 64) & 1) ||
-           (in->large[4 + g / 64] >> (g % 64) & 1);
+    if (s->huge[g / 64] >> (g % 64) & 1)
+        return 30;
+    return s->large[m / 64] >> (m % 64) & 1 ? 22 : 12;
 }
 
-/* Drop the slots of one page, and the links of blocks that it may hold. */
-void tlb_flush_page(struct interp *in, uint64_t lin)
+static bool code_maybe(const struct tlb_seen *s, uint64_t lin)
 {
-    if (large_maybe(in, lin)) {
-        tlb_flush_all(in);
-        return;
-    }
-    for (unsigned k = 0; k < TLB_NONE; k++) {
-        struct tlb_ent *e =
-            &in->tables[k * TLB_ENTRIES + ((lin >> 12) & (TLB_ENTRIES - 1))];
+    unsigned p = (unsigned)(lin >> 12) & 4095;
 
+    return s->code[p / 64] >> (p % 64) & 1;
+}
+
+static void ent_drop(struct tlb_ent *e, uint64_t lin, unsigned shift)
+{
+    if (((e->r | e->w | e->x) ^ lin) >> shift == 0)
         e->r = e->w = e->x = 0;
-    }
+}
+
+/* Drop what is held of the page of 2^@shift bytes around @lin. The tags of an
+ * entry are of one page. */
+static void pieces_drop(struct interp *in, uint64_t lin, unsigned shift)
+{
+    unsigned n = shift == 12 ? 1 : TLB_ENTRIES;
+    unsigned at = shift == 12 ? (lin >> 12) & (TLB_ENTRIES - 1) : 0;
+
+    for (unsigned k = 0; k < TLB_NONE; k++)
+        for (unsigned i = at; i < at + n; i++)
+            ent_drop(&in->tables[k * TLB_ENTRIES + i], lin, shift);
+}
+
+/* Drop one page, and the links of blocks that it may hold. */
+static void page_drop(struct interp *in, uint64_t lin)
+{
+    struct tlb_seen *s = tlb_seen_of(in, lin);
+    unsigned shift = large_maybe(s, lin);
+    bool code = shift > 12 || code_maybe(s, lin);
+
+    in->st.tlb_large_drops += shift > 12;
+    pieces_drop(in, lin, shift);
+    if (in->dropped)
+        in->dropped(in->outer, lin, shift, code);
+    if (!code)
+        return;
     if (lin >> 63)
         in->epoch[1] = ++in->epoch_last;
     else
         in->pcid[in->pcid_cur].epoch = ++in->epoch_last;
     gens_load(in);
+}
+
+void tlb_flush_page(struct interp *in, uint64_t lin)
+{
+    in->st.tlb_page_flushes++;
+    page_drop(in, lin);
+    if (lin >> 63)
+        return;
+    for (unsigned i = 0; i < PCID_SLOTS; i++)
+        if (i != in->pcid_cur && in->pcid[i].seen.global)
+            in->pcid[i].valid = false;
 }
 
 void tlb_lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
@@ -289,6 +329,8 @@ static void fill(struct interp *in, uint64_t lin, unsigned flags,
         return;
     if (!w->global && lin >> 63)
         in->upper_nonglobal = true;
+    if (w->global && !(lin >> 63))
+        tlb_seen_of(in, lin)->global = true;
     if (w->shift > 12)
         large_note(in, lin, w->shift);
     e->host = page;
@@ -311,8 +353,10 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
     if (!(in->cpu->efer & X86_EFER_LMA))
         lin = (uint32_t)lin;
     in->st.tlb_misses++;
-    if (x86_walk(in->cpu, gva(lin), flags, &w))
+    if (x86_walk(in->cpu, gva(lin), flags, &w)) {
+        page_drop(in, lin); /* SDM vol. 3A 4.10.4.1: page faults do */
         return X86_FAULT;
+    }
     page = mem_tlb_page(mem, gpa(w.gpa.v & PAGE), write ? MEM_WRITE : MEM_READ,
                         &word);
     x->gpa = w.gpa;

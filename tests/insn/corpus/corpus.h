@@ -13,6 +13,7 @@
 
 #include "cpu/x86/cpuid.h"
 #include "cpu/x86/insn.h"
+#include "engine/engine.h"
 
 #define CORPUS_CODE        UINT64_C(0x10000000)
 #define CORPUS_CODE_BYTES  8192U
@@ -122,12 +123,24 @@ struct corpus_guest;
  * Return: NULL with *why set. */
 struct corpus_guest *corpus_guest_open(const uint64_t *pattern,
                                        const char **why);
+
+/** corpus_guest_open_on() - the same on another engine; @part: its init's */
+struct corpus_guest *corpus_guest_open_on(const struct engine_ops *ops,
+                                          struct engine_part *part,
+                                          const uint64_t *pattern,
+                                          const char **why);
 void corpus_guest_close(struct corpus_guest *g);
+struct x86_cpu *corpus_guest_cpu(struct corpus_guest *g);
 const struct x86_cpuid *corpus_guest_cpuid(const struct corpus_guest *g);
 
 /** corpus_guest_run() - the interpreter's answer */
 void corpus_guest_run(struct corpus_guest *g, const struct corpus_case *c,
                       struct corpus_result *r);
+
+/** corpus_guest_run_on() - the engine's answer: runs into the HLT behind an
+ * exception; CORPUS_LOST when it ends otherwise */
+void corpus_guest_run_on(struct corpus_guest *g, const struct corpus_case *c,
+                         struct corpus_result *r);
 
 /* ---- make.c, state.c ---- */
 
@@ -169,9 +182,9 @@ const char *corpus_differ(const struct corpus_job *job,
                           const struct corpus_case *c,
                           const struct corpus_result *native);
 
-/** corpus_report() - print one mismatch in full */
-void corpus_report(const char *what, const struct corpus_job *job,
-                   const struct corpus_case *c,
+/** corpus_report() - print one mismatch in full; @who gave @native */
+void corpus_report(const char *what, const char *who,
+                   const struct corpus_job *job, const struct corpus_case *c,
                    const struct corpus_result *native, uint64_t seed);
 
 #endif

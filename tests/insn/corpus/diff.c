@@ -158,7 +158,7 @@ static void print_one(const char *name, uint64_t was, uint64_t a, uint64_t b)
     printf("    %-10s was %016" PRIx64 "  is %016" PRIx64 "%s", name, was, a,
            a == b ? "\n" : "");
     if (a != b)
-        printf("  CPU %016" PRIx64 "\n", b);
+        printf("  BUT %016" PRIx64 "\n", b);
 }
 
 static void print_gprs(const struct corpus_case *c,
@@ -177,7 +177,7 @@ static void print_gprs(const struct corpus_case *c,
     print_one("gs base", c->gs_base, a->gs_base, b->gs_base);
     for (unsigned i = 0; i < 6; i++)
         if (a->sel[i] != b->sel[i])
-            printf("    selector %u is %04x  CPU %04x\n", i, a->sel[i],
+            printf("    selector %u is %04x  BUT %04x\n", i, a->sel[i],
                    b->sel[i]);
 }
 
@@ -222,8 +222,8 @@ static void print_end(const char *who, const struct corpus_result *r)
            r->vector, r->error, r->cr2);
 }
 
-void corpus_report(const char *what, const struct corpus_job *job,
-                   const struct corpus_case *c,
+void corpus_report(const char *what, const char *who,
+                   const struct corpus_job *job, const struct corpus_case *c,
                    const struct corpus_result *native, uint64_t seed)
 {
     char text[128] = "(no instruction)";
@@ -238,11 +238,11 @@ void corpus_report(const char *what, const struct corpus_job *job,
     if (job->lin)
         printf("    operand at %" PRIx64 "\n", job->lin);
     print_end("interpreter", &job->interp);
-    print_end("CPU", native);
+    print_end(who, native);
     print_gprs(c, &job->interp, native);
     print_xstate(c, &job->interp, native);
     print_words("interpreter", &job->interp);
-    print_words("CPU", native);
+    print_words(who, native);
     for (unsigned i = 0; i < c->npatches && i < 10; i++)
         printf("    memory %" PRIx64 " was %016" PRIx64 "\n",
                CORPUS_DATA + 8 * c->patch[i].at, c->patch[i].v);

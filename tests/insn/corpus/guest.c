@@ -5,6 +5,10 @@
  * registers, selectors and descriptors as a 64-bit Linux process has them
  * (Linux arch/x86/include/asm/segment.h).
  *
+ * corpus_guest_run() is one instruction of the interpreter;
+ * corpus_guest_run_on() runs any engine into the HLT of an exception's handler
+ * and reads what it left, as the native child's signal handler does.
+ *
  * Guest-physical: 0x1000 PML4, 0x2000-0x5fff tables of the low half, 0x6000
  * tables of the upper half (0-2 MiB at -2 GiB, supervisor), 0x8000 GDT, 0x9000
  * IDT, 0xa000 TSS, 0x10000 code, 0x20000 data window.
@@ -38,6 +42,7 @@ struct corpus_guest {
     struct x86_topology topo;
     struct x86_cpu cpu;
     struct x86_cpu start; /* what every case begins with */
+    const struct engine_ops *ops;
     struct engine_vcpu *v;
     const uint64_t *pattern;
     uint64_t *page[CORPUS_PAGES]; /* host address of each data page */
@@ -133,7 +138,8 @@ static void make_cpu(struct x86_cpu *cpu)
     cpu->rflags = X86_FL_ONE | X86_FL_IF;
 }
 
-static int make_vm(struct corpus_guest *g, struct err *e)
+static int make_vm(struct corpus_guest *g, struct engine_part *part,
+                   struct err *e)
 {
     const struct mem_conf mc = {.ram_bytes = 2 << 20,
                                 .low_limit = 3ULL << 30,
@@ -151,8 +157,9 @@ static int make_vm(struct corpus_guest *g, struct err *e)
     g->topo.ncpus = 1;
     g->topo.cpu[0] = &g->cpu;
     x86_cpu_init(&g->cpu, 0, &g->vm, &g->topo, &g->cpuid);
-    if (interp_vec_init() ||
-        interp_engine.vcpu_create(&g->vm, &g->cpu, &g->v, e))
+    g->vm.engine = part;
+    if ((!part && interp_vec_init()) ||
+        g->ops->vcpu_create(&g->vm, &g->cpu, &g->v, e))
         return -1;
     clock_start(clk);
     return 0;
@@ -173,6 +180,14 @@ static void pin_pages(struct corpus_guest *g)
 struct corpus_guest *corpus_guest_open(const uint64_t *pattern,
                                        const char **why)
 {
+    return corpus_guest_open_on(&interp_engine, NULL, pattern, why);
+}
+
+struct corpus_guest *corpus_guest_open_on(const struct engine_ops *ops,
+                                          struct engine_part *part,
+                                          const uint64_t *pattern,
+                                          const char **why)
+{
     struct corpus_guest *g = aligned_alloc(64, (sizeof *g + 63) & ~(size_t)63);
     uint8_t fill[4096];
     struct err e;
@@ -182,16 +197,19 @@ struct corpus_guest *corpus_guest_open(const uint64_t *pattern,
         return NULL;
     memset(g, 0, sizeof *g);
     g->pattern = pattern;
-    if (make_vm(g, &e))
+    g->ops = ops;
+    if (make_vm(g, part, &e))
         return NULL;
     make_tables(g);
     make_descriptors(g);
     memset(fill, 0xcc, sizeof fill);
     poke(g, GPA_CODE, fill, 4096);
     poke(g, GPA_CODE + 4096, fill, 4096);
+    memset(fill, 0xf4, 256);
+    poke(g, HANDLERS - SYS_LIN, fill, 256);
     pin_pages(g);
     make_cpu(&g->cpu);
-    interp_engine.vcpu_flush(g->v);
+    g->ops->vcpu_flush(g->v);
     g->start = g->cpu;
     return g;
 }
@@ -202,7 +220,7 @@ void corpus_guest_close(struct corpus_guest *g)
         return;
     for (unsigned i = 0; i < CORPUS_PAGES; i++)
         mem_put(g->vm.mem, &g->pin[i], 1, true);
-    interp_engine.vcpu_destroy(g->v);
+    g->ops->vcpu_destroy(g->v);
     x86_cpu_fini(&g->cpu);
     vm_fini(&g->vm);
     free(g);
@@ -342,11 +360,20 @@ static void next_fetch(struct corpus_guest *g, const struct corpus_case *c,
     }
 }
 
+static void unload(struct corpus_guest *g, const struct corpus_case *c)
+{
+    uint8_t fill[CORPUS_INSN_ROOM];
+
+    for (uint32_t i = 0; i < c->npatches; i++)
+        put_word(g, c->patch[i].at, g->pattern[c->patch[i].at]);
+    memset(fill, 0xcc, sizeof fill);
+    put_code(g, c, fill);
+}
+
 void corpus_guest_run(struct corpus_guest *g, const struct corpus_case *c,
                       struct corpus_result *r)
 {
     struct x86_cpu *cpu = &g->cpu;
-    uint8_t fill[CORPUS_INSN_ROOM];
     int ret;
 
     load(g, c);
@@ -360,8 +387,74 @@ void corpus_guest_run(struct corpus_guest *g, const struct corpus_case *c,
         take_soft(g, r);
     else
         next_fetch(g, c, r);
-    for (uint32_t i = 0; i < c->npatches; i++)
-        put_word(g, c->patch[i].at, g->pattern[c->patch[i].at]);
-    memset(fill, 0xcc, sizeof fill);
-    put_code(g, c, fill);
+    unload(g, c);
+}
+
+/* ---- one case, by any engine, up to an exception ---- */
+
+static bool has_error(unsigned v)
+{
+    return v == X86_VEC_DF || (v >= X86_VEC_TS && v <= X86_VEC_PF) ||
+           v == X86_VEC_AC;
+}
+
+/* The frame that delivery from CPL 3 left on the supervisor's stack. */
+static void take_frame(struct corpus_guest *g, unsigned vector,
+                       struct corpus_result *r)
+{
+    uint64_t f[6]; /* error code, RIP, CS, RFLAGS, RSP, SS */
+
+    if (mem_read(g->vm.mem, gpa(STACK_TOP - sizeof f), f, sizeof f))
+        abort();
+    r->vector = (uint8_t)vector;
+    r->error = has_error(vector) ? (uint32_t)f[0] : 0;
+    r->cr2 = vector == X86_VEC_PF ? g->cpu.cr2 : 0;
+    r->rip = f[1];
+    r->sel[X86_SEG_CS] = (uint16_t)f[2];
+    r->rflags = f[3];
+    r->gpr[X86_RSP] = f[4];
+    r->sel[X86_SEG_SS] = (uint16_t)f[5];
+}
+
+static enum corpus_end end_of(const struct corpus_case *c,
+                              struct corpus_result *r)
+{
+    bool soft = r->vector == X86_VEC_BP || r->vector == X86_VEC_OF;
+
+    if (r->vector == X86_VEC_DB)
+        return CORPUS_DONE_TRAP;
+    if (r->rip - 1 - c->rip < c->ncode && soft)
+        return CORPUS_SOFT;
+    if (r->vector == X86_VEC_BP && at_int3(c, r->rip - 1)) {
+        r->rip--;
+        return CORPUS_DONE;
+    }
+    if (r->rip == c->rip)
+        return CORPUS_FAULT;
+    return CORPUS_DONE_FETCH;
+}
+
+void corpus_guest_run_on(struct corpus_guest *g, const struct corpus_case *c,
+                         struct corpus_result *r)
+{
+    struct x86_cpu *cpu = &g->cpu;
+    struct exit_rec x;
+    uint64_t vector;
+
+    load(g, c);
+    g->ops->vcpu_run(g->v, 0, &x);
+    take(g, r);
+    vector = cpu->rip - 1 - HANDLERS;
+    if (x.reason != EXIT_HLT || cpu->cpl || vector > 255) {
+        r->end = CORPUS_LOST;
+    } else {
+        take_frame(g, (unsigned)vector, r);
+        r->end = (uint8_t)end_of(c, r);
+    }
+    unload(g, c);
+}
+
+struct x86_cpu *corpus_guest_cpu(struct corpus_guest *g)
+{
+    return &g->cpu;
 }

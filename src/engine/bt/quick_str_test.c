@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * String instructions by the translator and by the interpreter: the same
+ * instruction on the same registers and pages (read-only, missing, with code,
+ * the same page twice), then registers, flags, memory, the stack, CR2 and the
+ * page table are compared.
+ */
+#include "engine/bt/quick_str.h"
+
+#include "base/test.h"
+#include "engine/interp/testvm.h"
+
+#include <pthread.h>
+
+#define DATA     (TVM_PAGED + 0x10000U)
+#define PAGES    8U
+#define BYTES    (PAGES * 0x1000U)
+#define RET_AT   0x7f8U /* in each page */
+#define PTE(va)  (TVM_PT + ((va) >> 12 & 511) * 8)
+#define NO_PAGE  0U
+#define RO_PAGE  5U
+#define RW_PAGE  7U
+#define STACK_LO (TVM_STACK - 128)
+
+/* ---- two VMs ---- */
+
+static struct tvm *bt_vm(void)
+{
+    static struct engine_part *part; /* as in a monitor: till the end */
+    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
+    struct tvm *t = tvm_create();
+    struct err e;
+
+    if (!part && bt_engine.init(&host, &part, &e)) {
+        printf("bt: %s\n", e.text);
+        exit(1);
+    }
+    interp_engine.vcpu_destroy(t->v[0]);
+    t->vm.engine = part;
+    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
+        printf("bt: %s\n", e.text);
+        exit(1);
+    }
+    return t;
+}
+
+static void bt_vm_destroy(struct tvm *t)
+{
+    bt_engine.vcpu_destroy(t->v[0]);
+    x86_cpu_fini(t->cpu);
+    vm_fini(&t->vm);
+    free(t);
+}
+
+static bool host_ok(void)
+{
+    char why[120];
+
+    return bt_host_ok(why, sizeof why);
+}
+
+static uint64_t rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned pick(uint64_t *s, unsigned n)
+{
+    return (unsigned)(rnd(s) >> 33) % n;
+}
+
+/* ---- a case ---- */
+
+struct test {
+    uint64_t seed;
+    uint8_t code[256];
+    unsigned n;
+    uint64_t gpr[16], fsbase, rflags;
+    uint64_t pte[PAGES];
+    uint8_t bytes[BYTES];
+};
+
+static void put(struct test *c, const char *s, unsigned n)
+{
+    memcpy(c->code + c->n, s, n);
+    c->n += n;
+}
+
+static void put_mov(struct test *c, unsigned r, uint64_t v)
+{
+    char b[10] = {(char)(0x48 | r >> 3), (char)(0xb8 | (r & 7))};
+
+    memcpy(b + 2, &v, 8);
+    put(c, b, 10);
+}
+
+/* Frames: most pages are their own, a few are another's. */
+static void make_pages(struct test *c, uint64_t *s)
+{
+    for (unsigned i = 0; i < PAGES; i++) {
+        unsigned k = pick(s, 16), frame = i;
+
+        if (k == 0)
+            frame = pick(s, PAGES);
+        c->pte[i] = (DATA + frame * 0x1000) | (k == 1   ? NO_PAGE
+                                               : k == 2 ? RO_PAGE
+                                                        : RW_PAGE);
+    }
+    /* long equal runs, for CMPS and SCAS */
+    for (unsigned i = 0; i < BYTES; i++)
+        c->bytes[i] = pick(s, 700) ? 0x40 : (uint8_t)rnd(s);
+    for (unsigned i = 0; i < PAGES; i++)
+        c->bytes[i * 0x1000 + RET_AT] = 0xc3;
+}
+
+static uint64_t address(uint64_t *s)
+{
+    unsigned page = pick(s, PAGES) * 0x1000;
+
+    switch (pick(s, 3)) {
+    case 0: /* near a page's end */
+        return DATA + page + 0xff0 + pick(s, 24);
+    case 1:
+        return DATA + page + pick(s, 512) * 8;
+    default:
+        return DATA + page + pick(s, 4096);
+    }
+}
+
+static uint64_t count(uint64_t *s)
+{
+    switch (pick(s, 4)) {
+    case 0:
+        return pick(s, 4);
+    case 1:
+        return pick(s, 100);
+    case 2:
+        return pick(s, 1200);
+    default:
+        return pick(s, 9000);
+    }
+}
+
+static void make_registers(struct test *c, uint64_t *s, bool ad32)
+{
+    for (unsigned i = 0; i < 16; i++)
+        c->gpr[i] = rnd(s);
+    c->fsbase = pick(s, 2) ? 0 : pick(s, 0x3000);
+    c->gpr[X86_RSI] = address(s);
+    c->gpr[X86_RDI] =
+        pick(s, 3) ? address(s) : c->gpr[X86_RSI] + pick(s, 64) - 32;
+    c->gpr[X86_RCX] = count(s);
+    if (pick(s, 4))
+        c->gpr[X86_RAX] = UINT64_C(0x4040404040404040);
+    if (ad32)
+        for (unsigned r = X86_RCX; r <= X86_RDI; r++)
+            c->gpr[r] |= rnd(s) << 32;
+    c->gpr[X86_RSP] = TVM_STACK;
+    c->rflags = X86_FL_ONE | (rnd(s) & X86_FL_ARITH);
+}
+
+/* Most pages are in the TLB: mov al,[page], or byte [page],0 */
+static void touch(struct test *c, uint64_t *s)
+{
+    for (unsigned i = 0; i < PAGES; i++) {
+        uint32_t at = DATA + i * 0x1000;
+        bool write = (c->pte[i] & 2) && pick(s, 8);
+
+        if (!(c->pte[i] & 1) || pick(s, 8) == 0)
+            continue;
+        put(c, write ? "\x80\x0c\x25" : "\x8a\x04\x25", 3);
+        put(c, (const char *)&at, 4);
+        if (write)
+            put(c, "\0", 1);
+    }
+}
+
+static void make(struct test *c, uint64_t seed)
+{
+    static const char op[] = "\xa4\xa5\xaa\xab\xac\xad\xa6\xa7\xae\xaf";
+    uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
+    bool ad32 = pick(&s, 4) == 0;
+
+    c->seed = seed;
+    c->n = 0;
+    make_pages(c, &s);
+    make_registers(c, &s, ad32);
+    put(c, "\x0f\x20\xd8\x0f\x22\xd8", 6); /* mov rax,cr3; mov cr3,rax */
+    if (pick(&s, 4) == 0) {                /* a page with code */
+        unsigned i = pick(&s, PAGES);
+
+        put_mov(c, X86_RAX, DATA + i * 0x1000 + RET_AT);
+        if (c->pte[i] & 1)
+            put(c, "\xff\xd0", 2);
+    }
+    touch(c, &s);
+    put_mov(c, X86_RAX, c->gpr[X86_RAX]);
+    put(c, pick(&s, 3) ? "\xfc" : "\xfd", 1);
+    if (ad32)
+        put(c, "\x67", 1);
+    if (pick(&s, 4) == 0)
+        put(c, "\x64", 1);
+    if (pick(&s, 4) == 0)
+        put(c, "\x66", 1);
+    if (pick(&s, 8))
+        put(c, pick(&s, 2) ? "\xf3" : "\xf2", 1);
+    if (pick(&s, 2))
+        put(c, "\x48", 1);
+    put(c, op + pick(&s, sizeof op - 1), 1);
+    put(c, "\xfc\xf4", 2);
+}
+
+static void load(struct tvm *t, const struct test *c)
+{
+    static const uint8_t zero[128];
+
+    for (unsigned i = 0; i < PAGES; i++)
+        tvm_poke64(t, PTE(DATA + i * 0x1000), c->pte[i]);
+    tvm_poke(t, DATA, c->bytes, BYTES);
+    tvm_poke(t, STACK_LO, zero, sizeof zero);
+    tvm_poke(t, TVM_CODE, c->code, c->n);
+    memcpy(t->cpu->gpr, c->gpr, sizeof c->gpr);
+    t->cpu->seg[X86_SEG_FS].base = c->fsbase;
+    t->cpu->rip = TVM_CODE;
+    t->cpu->rflags = c->rflags;
+    t->cpu->cr2 = 0;
+    t->cpu->activity = X86_ACT_RUN;
+}
+
+static enum exit_reason run(const struct engine_ops *e, struct tvm *t)
+{
+    struct exit_rec x;
+
+    e->vcpu_run(t->v[0], 0, &x);
+    return x.reason;
+}
+
+static bool same_bytes(struct tvm *a, struct tvm *b, uint64_t at, unsigned n)
+{
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t x = tvm_peek(a, at + i, 8), y = tvm_peek(b, at + i, 8);
+
+        if (x == y)
+            continue;
+        printf("at %llx: %016llx, bt %016llx\n", (unsigned long long)at + i,
+               (unsigned long long)x, (unsigned long long)y);
+        return false;
+    }
+    return true;
+}
+
+static bool same(struct tvm *a, struct tvm *b)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < 16; i++)
+        if (a->cpu->gpr[i] != b->cpu->gpr[i]) {
+            printf("r%u: %016llx, bt %016llx\n", i,
+                   (unsigned long long)a->cpu->gpr[i],
+                   (unsigned long long)b->cpu->gpr[i]);
+            ok = false;
+        }
+    if (a->cpu->rip != b->cpu->rip || a->cpu->rflags != b->cpu->rflags ||
+        a->cpu->cr2 != b->cpu->cr2) {
+        printf("rip %llx rflags %llx cr2 %llx, bt %llx %llx %llx\n",
+               (unsigned long long)a->cpu->rip,
+               (unsigned long long)a->cpu->rflags,
+               (unsigned long long)a->cpu->cr2, (unsigned long long)b->cpu->rip,
+               (unsigned long long)b->cpu->rflags,
+               (unsigned long long)b->cpu->cr2);
+        ok = false;
+    }
+    return ok && same_bytes(a, b, DATA, BYTES) &&
+           same_bytes(a, b, STACK_LO, TVM_STACK - STACK_LO) &&
+           same_bytes(a, b, PTE(DATA), PAGES * 8);
+}
+
+static uint64_t seeds(uint64_t n)
+{
+    const char *v = getenv("STR_SEEDS");
+
+    return v ? strtoull(v, NULL, 0) : n;
+}
+
+TEST(as_interpreted)
+{
+    static struct test c;
+    struct tvm *a, *b;
+    uint64_t n = seeds(4000), faults = 0, quick = 0;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    a = tvm_create();
+    b = bt_vm();
+    for (uint64_t seed = 1; seed <= n; seed++) {
+        make(&c, seed);
+        load(a, &c);
+        load(b, &c);
+        CHECK_EQ(run(&interp_engine, a), EXIT_HLT);
+        CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
+        faults += a->cpu->rip < TVM_CODE;
+        if (same(a, b))
+            continue;
+        printf("seed %llu:", (unsigned long long)seed);
+        for (unsigned i = 0; i < c.n; i++)
+            printf(" %02x", c.code[i]);
+        printf("\n");
+        CHECK(false);
+    }
+    quick = bt_of(b->v[0])->st.quick_ops;
+    printf("%llu cases: %llu faulted, %llu in the quick gate\n",
+           (unsigned long long)n, (unsigned long long)faults,
+           (unsigned long long)quick);
+    CHECK(quick > n / 2);
+    tvm_destroy(a);
+    bt_vm_destroy(b);
+}
+
+/* ---- wanted while it runs ---- */
+
+struct kicker {
+    struct tvm *t;
+    _Atomic bool stop;
+    uint64_t n;
+};
+
+static void *kick_often(void *arg)
+{
+    struct kicker *k = arg;
+
+    while (!atomic_load(&k->stop)) {
+        struct timespec d = {.tv_nsec = 20000};
+
+        kick_request(&k->t->cpu->kick, KICK_EXIT);
+        k->n++;
+        nanosleep(&d, NULL);
+    }
+    return NULL;
+}
+
+/* A long copy that is left again and again, between two elements. */
+TEST(kicked)
+{
+    struct kicker k = {0};
+    struct exit_rec x;
+    pthread_t th;
+    unsigned left = 0;
+    uint64_t c = 0;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    k.t = bt_vm();
+    for (unsigned i = 0; i < 0x100000; i += 8)
+        tvm_poke64(k.t, TVM_PAGED + i, i * UINT64_C(0x123456789));
+    /* rep movsq; dec rbx; jz out; sub rsi,N; sub rdi,N; mov ecx,..; jmp */
+    TVM_PUT(k.t, "\xf3\x48\xa5"
+                 "\xff\xcb\x74\x15"
+                 "\x48\x81\xee\x00\x80\x0f\x00"
+                 "\x48\x81\xef\x00\x80\x0f\x00"
+                 "\xb9\x00\xf0\x01\x00"
+                 "\xeb\xe4"
+                 "\xf4");
+    k.t->cpu->gpr[X86_RSI] = TVM_PAGED + 3;
+    k.t->cpu->gpr[X86_RDI] = TVM_PAGED + 0x200005;
+    k.t->cpu->gpr[X86_RCX] = 0x1f000;
+    k.t->cpu->gpr[X86_RBX] = 100;
+    CHECK_EQ(pthread_create(&th, NULL, kick_often, &k), 0);
+    do {
+        bt_engine.vcpu_run(k.t->v[0], 0, &x);
+        kick_clear(&k.t->cpu->kick, KICK_EXIT);
+        left += x.reason != EXIT_HLT;
+        c++;
+    } while (x.reason != EXIT_HLT && c < 1000000);
+    atomic_store(&k.stop, true);
+    pthread_join(th, NULL);
+    CHECK_EQ(x.reason, EXIT_HLT);
+    CHECK_EQ(k.t->cpu->gpr[X86_RCX], 0);
+    CHECK_EQ(k.t->cpu->gpr[X86_RSI], TVM_PAGED + 3 + 0xf8000);
+    for (unsigned i = 0; i < 0xf8000 - 8; i += 8)
+        CHECK_EQ(tvm_peek(k.t, TVM_PAGED + 0x200005 + i, 8),
+                 tvm_peek(k.t, TVM_PAGED + 3 + i, 8));
+    CHECK(left > 0);
+    bt_vm_destroy(k.t);
+}
+
+TEST_MAIN(CASE(as_interpreted), CASE(kicked))

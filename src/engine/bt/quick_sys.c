@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * System instructions in the quick gate. Each leaves what the interpreter would
+ * leave, or changes nothing and returns NULL: then the interpreter runs it. So
+ * everything unusual goes there: faults, traps, waiting interrupts, other
+ * modes.
+ *
+ * Translated code runs with TF, RF and VM clear, no breakpoint armed, in 64-bit
+ * mode; the arithmetic flags are the host's (bt->lflags), not cpu->rflags'.
+ * Source: Intel SDM vol. 2, 3A ch. 6; cpu/x86 has the same rules in full.
+ */
+#include "engine/bt/quick_sys.h"
+
+#include "cpu/x86/segmentation.h"
+
+#define SYSRET_FLAGS UINT64_C(0x3c7fd7)
+#define FL_IRET                                                                \
+    (X86_FL_ARITH | X86_FL_TF | X86_FL_DF | X86_FL_NT | X86_FL_RF |            \
+     X86_FL_AC | X86_FL_ID | X86_FL_IOPL | X86_FL_VIF | X86_FL_VIP |           \
+     X86_FL_IF)
+#define FL_POPF                                                                \
+    (X86_FL_ARITH | X86_FL_TF | X86_FL_DF | X86_FL_NT | X86_FL_AC |            \
+     X86_FL_ID | X86_FL_IOPL | X86_FL_IF)
+
+/* ---- state ---- */
+
+/* Guest register @n, of those that the gate has saved or that are at home. */
+static ALWAYS_INLINE uint64_t *gpr(struct bt *bt, unsigned n)
+{
+    return n == X86_R10 || n == X86_R11 ? &bt->home[n] : &bt->lgpr[n];
+}
+
+static ALWAYS_INLINE bool gpr_saved(unsigned n)
+{
+    return (UINT32_C(0x0fd7) >> n & 1) != 0;
+}
+
+/* All of RFLAGS, as the guest has it. */
+static ALWAYS_INLINE uint64_t flags_get(const struct bt *bt)
+{
+    uint64_t l = bt->lflags;
+
+    return (bt->cpu->rflags & ~X86_FL_ARITH) | (l >> 8 & 0xd5) | (l & 1) << 11;
+}
+
+static ALWAYS_INLINE void flags_set(struct bt *bt, uint64_t v)
+{
+    bt->cpu->rflags = v;
+    bt->lflags = (v & 0xd5) << 8 | 0x200 | (v >> 11 & 1);
+}
+
+static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
+{
+    uint32_t any = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        any |= cpu->lapic.irr[i];
+    return any || cpu->nmi_pending || kick_pending(&cpu->kick);
+}
+
+/* Whether the boundary after an instruction that sets RFLAGS to @v is as any
+ * other: no trap, no interrupt let in. */
+static ALWAYS_INLINE bool calm(const struct bt *bt, uint64_t v)
+{
+    if (v & (X86_FL_TF | X86_FL_RF | X86_FL_VM))
+        return false;
+    return !(v & X86_FL_IF) || !irq_may_wait(bt->cpu);
+}
+
+static ALWAYS_INLINE bool canonical(uint64_t va)
+{
+    return ((uint64_t)((int64_t)(va << 16) >> 16)) == va;
+}
+
+/* ---- modes ---- */
+
+static ALWAYS_INLINE enum tlb_kind supervisor_kind(const struct x86_cpu *cpu,
+                                                   uint64_t rflags)
+{
+    return (cpu->cr4 & X86_CR4_SMAP) && !(rflags & X86_FL_AC) ? TLB_SUP
+                                                              : TLB_SUPAC;
+}
+
+/* The block at @rip for privilege @cpl and accesses of @kind; bt->mode is then
+ * its. */
+static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
+                           uint64_t rip)
+{
+    uint32_t old = bt->mode;
+    const void *code;
+
+    bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3)) | kind |
+               (cpl == 3 ? BT_MODE_CPL3 : 0);
+    if (!bt->req && !bt->check) { /* its indirect entry compares */
+        bt->lgpr[X86_R11] = rip;
+        return (const void *)(uintptr_t)bt_ib(bt, kind)[bt_ib_index(kind, rip)];
+    }
+    code = bt_quick_jump(bt, rip);
+    if (!code)
+        bt->mode = old;
+    return code;
+}
+
+/* What follows from CPL and kind, as interp_mode_update makes it. */
+static ALWAYS_INLINE void mode_set(struct bt *bt, unsigned cpl,
+                                   enum tlb_kind kind)
+{
+    struct interp *in = bt->in;
+    uint64_t key = (kind == TLB_USER || cpl == 3 ? 4U : 0U) | in->mode;
+
+    bt->cpu->cpl = (uint8_t)cpl;
+    in->kind = kind;
+    in->tlb = in->tables + (size_t)kind * TLB_ENTRIES;
+    in->xtag[0] = in->epoch[0] << 3 | key;
+    in->xtag[1] = in->epoch[1] << 3 | key;
+}
+
+/* ---- memory ---- */
+
+/* The host address of [va, va+n), which is in one page that accesses of @kind
+ * may read (write), or NULL. */
+static uint8_t *at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
+                   bool write)
+{
+    unsigned i = bt_tlb_index(va);
+    const uint64_t *key = write ? &bt->tlb[kind].w[i] : &bt->tlb[kind].r[i];
+
+    if ((va & 0xfff) + n > 4096)
+        return NULL;
+    if (va + *key > 4095 && !bt_tlb_fill(bt, kind, va, write))
+        return NULL;
+    return (uint8_t *)(uintptr_t)(bt->tlb[kind].delta[i] + va);
+}
+
+static ALWAYS_INLINE uint64_t ld64(const uint8_t *p)
+{
+    return *(const volatile unaligned64 *)(const void *)p;
+}
+
+/* The kind of implicit accesses: descriptor tables, an inner stack. */
+static ALWAYS_INLINE enum tlb_kind implicit_kind(const struct x86_cpu *cpu)
+{
+    return cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC;
+}
+
+/* ---- SYSCALL, SYSRET ---- */
+
+static ALWAYS_INLINE void seg_flat(struct x86_seg *s, unsigned sel,
+                                   unsigned cpl, uint64_t size, unsigned type)
+{
+    s->base = 0;
+    s->limit = 0xffffffffU;
+    s->attr =
+        (uint32_t)(X86_SEG_S | X86_SEG_P | X86_SEG_G | size) | type | cpl << 5;
+    s->sel = (uint16_t)((sel & 0xfffcU) | cpl);
+}
+
+static const void *do_syscall(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    unsigned sel = (unsigned)(cpu->msr.star >> 32) & 0xfffc;
+    uint64_t old = flags_get(bt), new;
+    enum tlb_kind kind;
+    const void *code;
+
+    if (!(cpu->efer & X86_EFER_SCE))
+        return NULL;
+    new = (old & ~(cpu->msr.fmask | X86_FL_RF | X86_FL_VM)) | X86_FL_ONE;
+    kind = supervisor_kind(cpu, new);
+    code = find_at(bt, 0, kind, cpu->msr.lstar);
+    if (!code)
+        return NULL;
+    *gpr(bt, X86_RCX) = s->va + s->len;
+    *gpr(bt, X86_R11) = old;
+    flags_set(bt, new);
+    seg_flat(&cpu->seg[X86_SEG_CS], sel, 0, X86_SEG_L, 11);
+    seg_flat(&cpu->seg[X86_SEG_SS], sel + 8, 0, X86_SEG_DB, 3);
+    mode_set(bt, 0, kind);
+    return code;
+}
+
+static const void *do_sysret(struct bt *bt)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    unsigned sel = (unsigned)(cpu->msr.star >> 48);
+    uint64_t rip = *gpr(bt, X86_RCX), new;
+    const void *code;
+
+    new = (*gpr(bt, X86_R11) & SYSRET_FLAGS) | X86_FL_ONE;
+    if (!(cpu->efer & X86_EFER_SCE) || !canonical(rip) || !calm(bt, new) ||
+        ((cpu->cr0 & X86_CR0_AM) && (new &X86_FL_AC)))
+        return NULL;
+    code = find_at(bt, 3, TLB_USER, rip);
+    if (!code)
+        return NULL;
+    flags_set(bt, new);
+    seg_flat(&cpu->seg[X86_SEG_CS], sel + 16, 3, X86_SEG_L, 11);
+    seg_flat(&cpu->seg[X86_SEG_SS], sel + 8, 3, X86_SEG_DB, 3);
+    mode_set(bt, 3, TLB_USER);
+    return code;
+}
+
+/* ---- IRET ---- */
+
+/* A descriptor of the GDT, present, accessed, a segment, not conforming, of
+ * privilege @cpl. */
+static bool desc_get(struct bt *bt, unsigned sel, unsigned cpl,
+                     struct x86_seg *d)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint32_t off = sel & 0xfff8U, attr;
+    const uint8_t *p;
+    uint64_t raw;
+
+    if ((sel & 4) || !off || off + 7 > cpu->gdtr.limit)
+        return false;
+    p = at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
+    if (!p)
+        return false;
+    raw = ld64(p);
+    attr = (uint32_t)(raw >> 40) & 0xf0ffU;
+    if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
+        !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
+        return false;
+    d->base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24;
+    d->limit = (uint32_t)((raw & 0xffff) | (raw >> 48 & 15) << 16);
+    if (attr & X86_SEG_G)
+        d->limit = d->limit << 12 | 0xfffU;
+    d->attr = attr;
+    d->sel = (uint16_t)sel;
+    return true;
+}
+
+static bool code64_ok(uint32_t attr)
+{
+    return (attr & X86_TYPE_CODE) && !(attr & X86_TYPE_CONFORM) &&
+           (attr & X86_SEG_L) && !(attr & X86_SEG_DB);
+}
+
+static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
+                      struct x86_seg *cs, struct x86_seg *ss)
+{
+    unsigned cpl = cs_sel & 3;
+
+    if ((cpl != 0 && cpl != 3) || !desc_get(bt, cs_sel, cpl, cs) ||
+        !code64_ok(cs->attr))
+        return false;
+    if (!(ss_sel & 0xfffc) && cpl == 0 && (ss_sel & 3) == 0) {
+        ss->base = 0;
+        ss->limit = 0;
+        ss->attr = (uint32_t)X86_SEG_UNUSABLE;
+        ss->sel = 0;
+        return true;
+    }
+    return (ss_sel & 3) == cpl && desc_get(bt, ss_sel, cpl, ss) &&
+           (ss->attr & (X86_TYPE_CODE | X86_TYPE_RW)) == X86_TYPE_RW;
+}
+
+/* Data segments that an outer level may not use would be made null. */
+static bool outer_segs_ok(const struct x86_cpu *cpu)
+{
+    static const uint8_t segs[] = {X86_SEG_ES, X86_SEG_DS, X86_SEG_FS,
+                                   X86_SEG_GS};
+
+    for (unsigned i = 0; i < sizeof segs; i++) {
+        const struct x86_seg *s = &cpu->seg[segs[i]];
+
+        if ((s->sel & 0xfffc) && X86_SEG_DPL(s->attr) < 3)
+            return false;
+    }
+    return true;
+}
+
+/* RF in the image has no effect: no breakpoint is armed, and the instruction
+ * that it is for clears it. */
+static const void *do_iret(struct bt *bt)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t old = flags_get(bt), new, rip, rsp;
+    struct x86_seg cs, ss;
+    enum tlb_kind kind;
+    const uint8_t *p;
+    const void *code;
+    unsigned cpl;
+
+    if (old & X86_FL_NT)
+        return NULL;
+    p = at(bt, implicit_kind(cpu), *gpr(bt, X86_RSP), 40, false);
+    if (!p || !iret_segs(bt, (unsigned)ld64(p + 8) & 0xffff,
+                         (unsigned)ld64(p + 32) & 0xffff, &cs, &ss))
+        return NULL;
+    rip = ld64(p);
+    rsp = ld64(p + 24);
+    new = (old & ~FL_IRET) | (ld64(p + 16) & FL_IRET) | X86_FL_ONE;
+    new &= ~X86_FL_RF;
+    cpl = cs.sel & 3;
+    if (!canonical(rip) || !calm(bt, new) || cpu->nmi_pending)
+        return NULL;
+    if (cpl == 3 &&
+        (!outer_segs_ok(cpu) || ((cpu->cr0 & X86_CR0_AM) && (new &X86_FL_AC))))
+        return NULL;
+    kind = cpl == 3 ? TLB_USER : supervisor_kind(cpu, new);
+    code = find_at(bt, cpl, kind, rip);
+    if (!code)
+        return NULL;
+    *gpr(bt, X86_RSP) = rsp;
+    flags_set(bt, new);
+    cpu->seg[X86_SEG_CS] = cs;
+    cpu->seg[X86_SEG_SS] = ss;
+    cpu->nmi_blocked = false;
+    mode_set(bt, cpl, kind);
+    return code;
+}
+
+/* ---- flags ---- */
+
+static bool do_pushf(struct bt *bt)
+{
+    uint64_t va = *gpr(bt, X86_RSP) - 8;
+    uint8_t *p = at(bt, bt->mode & BT_MODE_KIND, va, 8, true);
+
+    if (!p)
+        return false;
+    *(volatile unaligned64 *)(void *)p =
+        flags_get(bt) & ~(X86_FL_VM | X86_FL_RF);
+    *gpr(bt, X86_RSP) = va;
+    return true;
+}
+
+/* Go on at @rip with RFLAGS @new, whose AC may be another. */
+static const void *with_flags(struct bt *bt, uint64_t new, uint64_t rip)
+{
+    enum tlb_kind kind = supervisor_kind(bt->cpu, new);
+    const void *code = find_at(bt, 0, kind, rip);
+
+    if (!code)
+        return NULL;
+    flags_set(bt, new);
+    mode_set(bt, 0, kind);
+    return code;
+}
+
+static const void *do_popf(struct bt *bt, const struct bt_site *s)
+{
+    uint64_t va = *gpr(bt, X86_RSP), new, old = flags_get(bt);
+    const uint8_t *p = at(bt, bt->mode & BT_MODE_KIND, va, 8, false);
+    const void *code = bt->rx + s->next;
+
+    if (!p)
+        return NULL;
+    new = (old & ~(FL_POPF | X86_FL_RF)) | (ld64(p) & FL_POPF) | X86_FL_ONE;
+    if (!calm(bt, new))
+        return NULL;
+    if ((new ^ old) & X86_FL_AC) {
+        code = with_flags(bt, new, s->va + s->len);
+        if (!code)
+            return NULL;
+    } else {
+        flags_set(bt, new);
+    }
+    *gpr(bt, X86_RSP) = va + 8;
+    return code;
+}
+
+static const void *do_sti(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if (!(cpu->rflags & X86_FL_IF) && irq_may_wait(cpu))
+        return NULL;
+    cpu->rflags |= X86_FL_IF;
+    return bt->rx + s->next;
+}
+
+/* ---- bases ---- */
+
+static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t v;
+
+    if (!gpr_saved(s->reg))
+        return NULL;
+    v = *gpr(bt, s->reg);
+    if (s->size == 4)
+        v = (uint32_t)v;
+    if (!canonical(v))
+        return NULL;
+    cpu->seg[fs ? X86_SEG_FS : X86_SEG_GS].base = v;
+    *(fs ? &bt->fsbase : &bt->gsbase) = v;
+    return bt->rx + s->next;
+}
+
+static void do_swapgs(struct bt *bt)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t base = cpu->seg[X86_SEG_GS].base;
+
+    cpu->seg[X86_SEG_GS].base = cpu->msr.kernel_gs_base;
+    cpu->msr.kernel_gs_base = base;
+    bt->gsbase = cpu->seg[X86_SEG_GS].base;
+}
+
+/* ---- all ---- */
+
+const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    switch ((enum bt_quick_op)s->quick) {
+    case BT_Q_NONE:
+        return NULL;
+    case BT_Q_CLI:
+        cpu->rflags &= ~X86_FL_IF;
+        break;
+    case BT_Q_STI:
+        return do_sti(bt, s);
+    case BT_Q_CLD:
+        cpu->rflags &= ~X86_FL_DF;
+        break;
+    case BT_Q_PUSHF:
+        if (!do_pushf(bt))
+            return NULL;
+        break;
+    case BT_Q_POPF:
+        return do_popf(bt, s);
+    case BT_Q_SWAPGS:
+        do_swapgs(bt);
+        break;
+    case BT_Q_STAC:
+        return with_flags(bt, flags_get(bt) | X86_FL_AC, s->va + s->len);
+    case BT_Q_CLAC:
+        return with_flags(bt, flags_get(bt) & ~X86_FL_AC, s->va + s->len);
+    case BT_Q_SYSCALL:
+        return do_syscall(bt, s);
+    case BT_Q_SYSRET:
+        return do_sysret(bt);
+    case BT_Q_IRET:
+        return do_iret(bt);
+    case BT_Q_WRFSBASE:
+    case BT_Q_WRGSBASE:
+        return do_wrbase(bt, s, s->quick == BT_Q_WRFSBASE);
+    }
+    return bt->rx + s->next;
+}

@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * System instructions by the translator and by the interpreter: the same
+ * instruction from the same state, odd ones too, then the whole of struct
+ * x86_cpu, the stack and the descriptor table are compared. Each case runs
+ * twice: the first time there is no code to go to, so the quick gate declines.
+ */
+#include "engine/bt/priv.h"
+
+#include "base/test.h"
+#include "engine/interp/testvm.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#define KERNEL   (TVM_CODE + 0x100U)  /* HLT */
+#define USER     TVM_PAGED            /* SYSCALL */
+#define LOOP     (TVM_PAGED + 0x100U) /* a jump to itself */
+#define USER_SP  (TVM_PAGED + 0x8000U)
+#define FRAME    (TVM_STACK - 0x800U)
+#define STACK_LO (TVM_STACK - 0x1000U)
+
+/* ---- two VMs ---- */
+
+static struct tvm *bt_vm(void)
+{
+    static struct engine_part *part; /* as in a monitor: till the end */
+    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
+    struct tvm *t = tvm_create();
+    struct err e;
+
+    if (!part && bt_engine.init(&host, &part, &e)) {
+        printf("bt: %s\n", e.text);
+        exit(1);
+    }
+    interp_engine.vcpu_destroy(t->v[0]);
+    t->vm.engine = part;
+    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
+        printf("bt: %s\n", e.text);
+        exit(1);
+    }
+    return t;
+}
+
+static void bt_vm_destroy(struct tvm *t)
+{
+    bt_engine.vcpu_destroy(t->v[0]);
+    x86_cpu_fini(t->cpu);
+    vm_fini(&t->vm);
+    free(t);
+}
+
+static bool host_ok(void)
+{
+    char why[120];
+
+    return bt_host_ok(why, sizeof why);
+}
+
+static uint64_t rnd(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned pick(uint64_t *s, unsigned n)
+{
+    return (unsigned)(rnd(s) >> 33) % n;
+}
+
+/* One of @n in @odds is true. */
+static bool odd(uint64_t *s, unsigned odds)
+{
+    return pick(s, odds) == 0;
+}
+
+/* ---- start states ---- */
+
+/* Pages of the kernel's below 2 MiB are its own, so that SMAP lets it at its
+ * stack and tables; user pages from 2 MiB on. */
+static void tables(struct tvm *t)
+{
+    tvm_poke64(t, 0x3000, 0x83);
+}
+
+/* GDT: beside the VM's own, two descriptors of random types at 0x38, 0x40. */
+static void gdt(struct tvm *t, uint64_t *s)
+{
+    static const uint64_t base[] = {0x00af9b000000ffff, 0x00affb000000ffff,
+                                    0x00cf93000000ffff, 0x00cff3000000ffff};
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t d = base[pick(s, 4)];
+
+        if (odd(s, 2))
+            d ^= (uint64_t)1 << (40 + pick(s, 16));
+        if (odd(s, 4))
+            d ^= rnd(s) & 0xff0f00ffffffffff;
+        tvm_poke64(t, 0x5038 + 8 * i, d);
+    }
+    t->cpu->gdtr.limit = 0x47;
+}
+
+static uint64_t flags(uint64_t *s)
+{
+    uint64_t f = rnd(s) & (X86_FL_ARITH | X86_FL_DF | X86_FL_ID);
+
+    if (odd(s, 4))
+        f |= rnd(s) & (X86_FL_IOPL | X86_FL_AC | X86_FL_VIF | X86_FL_VIP);
+    if (odd(s, 4))
+        f |= X86_FL_IF;
+    if (odd(s, 8))
+        f |= rnd(s) & (X86_FL_TF | X86_FL_NT | X86_FL_RF | X86_FL_VM);
+    return f | X86_FL_ONE;
+}
+
+static uint64_t target(uint64_t *s)
+{
+    switch (pick(s, 8)) {
+    case 0:
+        return rnd(s);
+    case 1:
+        return 0x1000000 | (rnd(s) & 0xffffff);
+    case 2:
+    case 3:
+        return KERNEL;
+    default:
+        return USER;
+    }
+}
+
+static uint64_t selector(uint64_t *s)
+{
+    static const uint16_t some[] = {8,    0x10, 0x1b, 0x23, 0,
+                                    0x18, 0x20, 0x3b, 0x43, 0x38};
+
+    return odd(s, 12) ? rnd(s) & 0xffff : some[pick(s, 10)];
+}
+
+static void system_regs(struct x86_cpu *cpu, uint64_t *s)
+{
+    struct x86_msrs *m = &cpu->msr;
+
+    /* 0x20 and up: SYSRET's CS is 0x20 | 3, its SS 0x18 | 3 */
+    m->star = UINT64_C(0x0010000800000000);
+    if (odd(s, 8))
+        m->star = rnd(s);
+    m->lstar = odd(s, 16) ? target(s) : KERNEL;
+    if (m->lstar == USER) /* a SYSCALL that leads to itself */
+        m->lstar = KERNEL;
+    m->fmask = odd(s, 2) ? 0x257fd5 : rnd(s) & 0xffffffff;
+    m->kernel_gs_base = (uint64_t)((int64_t)rnd(s) >> 17);
+    cpu->seg[X86_SEG_GS].base = (uint64_t)((int64_t)rnd(s) >> 17);
+    cpu->seg[X86_SEG_FS].base = (uint64_t)((int64_t)rnd(s) >> 17);
+    if (odd(s, 16))
+        cpu->efer &= ~X86_EFER_SCE;
+    if (odd(s, 16))
+        cpu->cr0 |= X86_CR0_AM;
+    cpu->nmi_blocked = odd(s, 4);
+    if (cpu->nmi_blocked)
+        cpu->nmi_pending = odd(s, 4);
+}
+
+/* @at: where to begin. The same for the same @seed. */
+static void start(struct tvm *t, uint64_t seed, uint64_t cr4, uint64_t *s)
+{
+    struct x86_cpu *cpu = t->cpu;
+
+    *s = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    tvm_cpu_start(t, cpu);
+    cpu->cr4 |= cr4;
+    cpu->nmi_blocked = cpu->nmi_pending = false;
+    cpu->cr2 = rnd(s);
+    for (unsigned i = 0; i < 16; i++)
+        cpu->gpr[i] = rnd(s) >> (rnd(s) & 63);
+    cpu->gpr[X86_RSP] = FRAME;
+    for (unsigned i = 0; i < 6; i++)
+        if (i != X86_SEG_CS && i != X86_SEG_SS && !odd(s, 16))
+            cpu->seg[i] = (struct x86_seg){.attr = X86_SEG_UNUSABLE};
+    for (unsigned i = 0; i < 0x1000; i += 8)
+        tvm_poke64(t, STACK_LO + i, rnd(s));
+    system_regs(cpu, s);
+    gdt(t, s);
+    cpu->rflags = flags(s) & ~(X86_FL_TF | X86_FL_RF | X86_FL_VM);
+    if (!odd(s, 16))
+        cpu->rflags &= ~X86_FL_NT;
+}
+
+/* ---- comparing ---- */
+
+static void compare_segs(const struct x86_cpu *a, const struct x86_cpu *b)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK_EQ(a->seg[i].sel, b->seg[i].sel);
+        CHECK_EQ(a->seg[i].base, b->seg[i].base);
+        CHECK_EQ(a->seg[i].limit, b->seg[i].limit);
+        CHECK_EQ(a->seg[i].attr, b->seg[i].attr);
+    }
+}
+
+static void compare(struct tvm *ta, struct tvm *tb, uint64_t seed)
+{
+    const struct x86_cpu *a = ta->cpu, *b = tb->cpu;
+    int before = test_failures;
+
+    for (unsigned i = 0; i < 16; i++)
+        CHECK_EQ(a->gpr[i], b->gpr[i]);
+    CHECK_EQ(a->rip, b->rip);
+    CHECK_EQ(a->rflags, b->rflags);
+    CHECK_EQ(a->cr0, b->cr0);
+    CHECK_EQ(a->cr2, b->cr2);
+    CHECK_EQ(a->cr3, b->cr3);
+    CHECK_EQ(a->cr4, b->cr4);
+    CHECK_EQ(a->efer, b->efer);
+    CHECK_EQ(a->cpl, b->cpl);
+    CHECK_EQ(a->shadow, b->shadow);
+    CHECK_EQ(a->activity, b->activity);
+    CHECK_EQ(a->nmi_blocked, b->nmi_blocked);
+    CHECK_EQ(a->nmi_pending, b->nmi_pending);
+    CHECK_EQ(a->event.valid, b->event.valid);
+    CHECK_EQ(a->dr6, b->dr6);
+    CHECK_EQ(a->dr7, b->dr7);
+    CHECK(memcmp(&a->msr, &b->msr, sizeof a->msr) == 0);
+    compare_segs(a, b);
+    for (unsigned i = 0; i < 0x1000; i += 8)
+        CHECK_EQ(tvm_peek(ta, STACK_LO + i, 8), tvm_peek(tb, STACK_LO + i, 8));
+    for (unsigned i = 0; i < 0x48; i += 8)
+        CHECK_EQ(tvm_peek(ta, 0x5000 + i, 8), tvm_peek(tb, 0x5000 + i, 8));
+    if (test_failures != before)
+        printf("seed %llu\n", (unsigned long long)seed);
+}
+
+/* ---- the rounds ---- */
+
+typedef void (*prepare_fn)(struct tvm *t, uint64_t seed, uint64_t cr4);
+
+static enum exit_reason run(const struct engine_ops *e, struct tvm *t)
+{
+    struct exit_rec x;
+
+    e->vcpu_run(t->v[0], 0, &x);
+    return x.reason;
+}
+
+static void code(struct tvm *t, uint64_t at, const void *p, size_t n)
+{
+    tvm_poke(t, at, p, n);
+}
+
+/* @n cases; @part of them in @of must have gone by the quick gate. */
+static void rounds(prepare_fn prepare, const char *insn, size_t len,
+                   uint64_t cr4, unsigned n, unsigned percent)
+{
+    struct tvm *a = tvm_create(), *b = bt_vm();
+    struct bt *bt = bt_of(b->v[0]);
+    unsigned quick = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct tvm *t = i ? b : a;
+
+        tables(t);
+        code(t, TVM_CODE, insn, len);
+        code(t, TVM_CODE + len, "\xf4", 1);
+        code(t, KERNEL, "\xf4", 1);
+        code(t, USER, "\x0f\x05", 2);
+    }
+    for (uint64_t seed = 1; seed <= n; seed++) {
+        uint64_t ops;
+        enum exit_reason ra;
+
+        prepare(b, seed, cr4);
+        run(&bt_engine, b);
+        prepare(a, seed, cr4);
+        prepare(b, seed, cr4);
+        ops = bt->st.quick_ops;
+        ra = run(&interp_engine, a);
+        CHECK_EQ(run(&bt_engine, b), ra);
+        quick += bt->st.quick_ops != ops;
+        compare(a, b, seed);
+        if (test_failures > 20)
+            break;
+    }
+    if (quick * 100 < n * percent)
+        printf("quick: %u of %u\n", quick, n);
+    CHECK(quick * 100 >= n * percent);
+    tvm_destroy(a);
+    bt_vm_destroy(b);
+}
+
+static void prepare_sysret(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    uint64_t s;
+
+    start(t, seed, cr4, &s);
+    t->cpu->gpr[X86_RCX] = odd(&s, 8) ? target(&s) : USER;
+    t->cpu->gpr[X86_R11] = flags(&s);
+    if (odd(&s, 8))
+        t->cpu->gpr[X86_R11] = rnd(&s);
+}
+
+static void prepare_iret(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    uint64_t s, rip, cs, ss;
+    bool user;
+
+    start(t, seed, cr4, &s);
+    user = odd(&s, 2);
+    rip = odd(&s, 8) ? target(&s) : user ? USER : KERNEL;
+    cs = odd(&s, 4) ? selector(&s) : user ? 0x23 : 8;
+    ss = odd(&s, 4) ? selector(&s) : user ? 0x1b : 0x10;
+    if (odd(&s, 16))
+        t->cpu->gpr[X86_RSP] = rnd(&s) & 0xffffff;
+    tvm_poke64(t, FRAME, rip);
+    tvm_poke64(t, FRAME + 8, cs | (odd(&s, 8) ? rnd(&s) << 16 : 0));
+    tvm_poke64(t, FRAME + 16, odd(&s, 8) ? rnd(&s) : flags(&s));
+    tvm_poke64(t, FRAME + 24, user ? USER_SP : STACK_LO + 0x500);
+    tvm_poke64(t, FRAME + 32, ss | (odd(&s, 8) ? rnd(&s) << 16 : 0));
+}
+
+static void prepare_any(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    uint64_t s;
+
+    start(t, seed, cr4, &s);
+    tvm_poke64(t, FRAME, odd(&s, 8) ? rnd(&s) : flags(&s));
+}
+
+static void prepare_user(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    struct x86_cpu *cpu = t->cpu;
+    uint64_t s;
+
+    start(t, seed, cr4, &s);
+    tvm_seg(&cpu->seg[X86_SEG_CS], 0x23, 0xa0fb);
+    tvm_seg(&cpu->seg[X86_SEG_SS], 0x1b, 0xc0f3);
+    cpu->cpl = 3;
+    cpu->rip = USER;
+    cpu->gpr[X86_RSP] = USER_SP;
+    cpu->cr0 &= ~X86_CR0_AM;
+}
+
+#define ROUNDS(prepare, insn, cr4, percent)                                    \
+    rounds(prepare, insn, sizeof(insn) - 1, cr4, 600, percent)
+
+TEST(syscall_and_sysret)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    ROUNDS(prepare_user, "", 0, 60);
+    ROUNDS(prepare_user, "", X86_CR4_SMAP, 60);
+    ROUNDS(prepare_sysret, "\x48\x0f\x07", 0, 40);
+    ROUNDS(prepare_sysret, "\x48\x0f\x07", X86_CR4_SMAP, 40);
+    ROUNDS(prepare_sysret, "\x0f\x07", 0, 0);
+}
+
+TEST(iret)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    ROUNDS(prepare_iret, "\x48\xcf", 0, 30);
+    ROUNDS(prepare_iret, "\x48\xcf", X86_CR4_SMAP, 30);
+    ROUNDS(prepare_iret, "\xcf", 0, 0);
+}
+
+TEST(flags_and_bases)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    ROUNDS(prepare_any, "\xfa", 0, 95);     /* cli */
+    ROUNDS(prepare_any, "\xfb\x90", 0, 60); /* sti; nop */
+    ROUNDS(prepare_any, "\xfc", 0, 95);     /* cld */
+    ROUNDS(prepare_any, "\xfd", 0, 0);      /* std */
+    ROUNDS(prepare_any, "\x9c", 0, 95);     /* pushf */
+    ROUNDS(prepare_any, "\x9d", 0, 60);     /* popf */
+    ROUNDS(prepare_any, "\x9d\x9c\x9d", X86_CR4_SMAP, 60);
+    ROUNDS(prepare_any, "\x66\x9d", 0, 0); /* popfw */
+    ROUNDS(prepare_any, "\x0f\x01\xf8", 0, 95);
+    ROUNDS(prepare_any, "\x0f\x01\xcb\x9c", X86_CR4_SMAP, 90); /* stac */
+    ROUNDS(prepare_any, "\x0f\x01\xca\x9c", X86_CR4_SMAP, 90); /* clac */
+    ROUNDS(prepare_any, "\x0f\x01\xcb\x0f\x01\xca\x9c", 0, 90);
+    /* wrfsbase rsi, wrgsbase edi, wrfsbase rbx */
+    ROUNDS(prepare_any, "\xf3\x48\x0f\xae\xd6", X86_CR4_FSGSBASE, 40);
+    ROUNDS(prepare_any, "\xf3\x0f\xae\xdf", X86_CR4_FSGSBASE, 90);
+    ROUNDS(prepare_any, "\xf3\x48\x0f\xae\xd3", X86_CR4_FSGSBASE, 0);
+    ROUNDS(prepare_any, "\xf3\x48\x0f\xae\xd6", 0, 0);
+}
+
+TEST(register_reads)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    /* mov rax,cr0; mov r12,cr2; mov r11,cr3; mov rsp,cr4 */
+    ROUNDS(prepare_any,
+           "\x0f\x20\xc0\x41\x0f\x20\xd4\x41\x0f\x20\xdb\x0f\x20\xe4", 0, 0);
+    /* mov eax,ss; mov r11,cs; mov cx,ds; mov r12d,gs; mov r10,fs */
+    ROUNDS(prepare_any,
+           "\x8c\xd0\x49\x8c\xcb\x66\x8c\xd9\x41\x8c\xec\x49\x8c\xe2", 0, 0);
+    /* rdfsbase rcx, rdgsbase r10, rdfsbase esp */
+    ROUNDS(prepare_any,
+           "\xf3\x48\x0f\xae\xc1\xf3\x49\x0f\xae\xca\xf3\x0f\xae\xc4",
+           X86_CR4_FSGSBASE, 0);
+    ROUNDS(prepare_any, "\xf3\x48\x0f\xae\xc1", 0, 0);
+}
+
+/* ---- stopped in user mode ---- */
+
+static void *stop_soon(void *arg)
+{
+    usleep(200);
+    kick_request(arg, KICK_EXIT);
+    return NULL;
+}
+
+static enum exit_reason run_a_while(const struct engine_ops *e, struct tvm *t)
+{
+    enum exit_reason r;
+    pthread_t th;
+
+    pthread_create(&th, NULL, stop_soon, &t->cpu->kick);
+    r = run(e, t);
+    pthread_join(th, NULL);
+    kick_clear(&t->cpu->kick, KICK_EXIT);
+    return r;
+}
+
+static void stopped(prepare_fn prepare, const char *insn, size_t len)
+{
+    struct tvm *a = tvm_create(), *b = bt_vm();
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct tvm *t = i ? b : a;
+
+        tables(t);
+        code(t, TVM_CODE, insn, len);
+        code(t, KERNEL, "\xf4", 1);
+        code(t, LOOP, "\xeb\xfe", 2);
+    }
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        enum exit_reason ra;
+
+        prepare(b, seed, 0);
+        run_a_while(&bt_engine, b);
+        prepare(a, seed, 0);
+        prepare(b, seed, 0);
+        ra = run_a_while(&interp_engine, a);
+        CHECK_EQ(run_a_while(&bt_engine, b), ra);
+        /* a loop that never reads the flags may have others */
+        b->cpu->rflags = (b->cpu->rflags & ~X86_FL_ARITH) |
+                         (a->cpu->rflags & X86_FL_ARITH);
+        compare(a, b, seed);
+    }
+    tvm_destroy(a);
+    bt_vm_destroy(b);
+}
+
+static void prepare_sysret_loop(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    prepare_sysret(t, seed, cr4);
+    t->cpu->gpr[X86_RCX] = LOOP;
+}
+
+static void prepare_iret_loop(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    prepare_iret(t, seed, cr4);
+    tvm_poke64(t, FRAME, LOOP);
+}
+
+TEST(stopped_in_user_mode)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    stopped(prepare_sysret_loop, "\x48\x0f\x07", 3);
+    stopped(prepare_iret_loop, "\x48\xcf", 2);
+}
+
+/* ---- the time stamp counter ---- */
+
+static void host_clock(struct tvm *t)
+{
+    clock_destroy(t->vm.clock);
+    t->vm.clock = clock_create(CLOCK_MODE_REAL, 0, 0);
+    clock_start(t->vm.clock);
+}
+
+static void tsc_case(struct tvm *t, bool aux, uint64_t offset)
+{
+    struct x86_cpu *cpu = t->cpu;
+    uint64_t s, before, after, tsc, callouts;
+    struct bt *bt = bt_of(t->v[0]);
+
+    start(t, 1 + offset, 0, &s);
+    code(t, TVM_CODE, aux ? "\x0f\x01\xf9\xf4" : "\x0f\x31\xf4", aux ? 4 : 3);
+    cpu->cr4 &= ~X86_CR4_TSD;
+    cpu->tsc_offset = offset;
+    cpu->msr.tsc_aux = UINT64_C(0x123456789);
+    s = cpu->rflags;
+    callouts = bt->callouts[X86_OP_RDTSC] + bt->callouts[X86_OP_RDTSCP];
+    before = clock_tsc(t->vm.clock) + offset;
+    CHECK_EQ(run(&bt_engine, t), EXIT_HLT);
+    after = clock_tsc(t->vm.clock) + offset;
+    CHECK_EQ(bt->callouts[X86_OP_RDTSC] + bt->callouts[X86_OP_RDTSCP],
+             callouts);
+    CHECK_EQ(cpu->gpr[X86_RAX] >> 32, 0);
+    CHECK_EQ(cpu->gpr[X86_RDX] >> 32, 0);
+    tsc = cpu->gpr[X86_RDX] << 32 | cpu->gpr[X86_RAX];
+    CHECK(tsc - before <= after - before);
+    CHECK_EQ(cpu->rflags, s);
+    if (aux)
+        CHECK_EQ(cpu->gpr[X86_RCX], 0x23456789);
+}
+
+TEST(tsc)
+{
+    struct tvm *b;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    b = bt_vm();
+    host_clock(b);
+    for (uint64_t i = 0; i < 64; i++) {
+        tsc_case(b, i & 1, UINT64_C(0x9e3779b97f4a7c15) * i);
+        if (i == 32) { /* time stands still for a while */
+            clock_stop(b->vm.clock);
+            clock_set(b->vm.clock, 1000, 12345);
+            clock_start(b->vm.clock);
+        }
+    }
+    bt_vm_destroy(b);
+}
+
+/* CR4.TSD forbids it to user code. */
+TEST(tsc_forbidden)
+{
+    static const uint8_t rdtsc[] = {0x0f, 0x31, 0x0f, 0x05};
+    struct tvm *b;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    b = bt_vm();
+    host_clock(b);
+    tables(b);
+    code(b, USER, rdtsc, sizeof rdtsc);
+    code(b, KERNEL, "\xf4", 1);
+    for (unsigned i = 0; i < 6; i++) {
+        prepare_user(b, 1, i & 1 ? X86_CR4_TSD : 0);
+        b->cpu->msr.lstar = KERNEL;
+        b->cpu->efer |= X86_EFER_SCE;
+        CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
+        CHECK_EQ(b->cpu->rip, (i & 1 ? TVM_VEC(13) : KERNEL) + 1);
+    }
+    bt_vm_destroy(b);
+}
+
+TEST_MAIN(CASE(syscall_and_sysret), CASE(iret), CASE(flags_and_bases),
+          CASE(register_reads), CASE(stopped_in_user_mode), CASE(tsc),
+          CASE(tsc_forbidden))

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * System instructions in translated code: those that are a few loads are made
+ * inline; for others, which the quick gate may run (quick_sys.c), it is said
+ * which. What no rule here names is called out. Flags stay as they are.
+ * Source: Intel SDM vol. 2.
+ */
+#include "engine/bt/front.h"
+
+#include "cpu/x86/cpuid.h"
+
+#define ANY X86_REG_NONE
+
+static bool user(const struct bt_tr *t)
+{
+    return t->b->mode & BT_MODE_CPL3;
+}
+
+/* ---- which ---- */
+
+static bool mov_from_cr(const struct x86_insn *insn)
+{
+    const struct x86_opnd *d = &insn->opnd[0], *s = &insn->opnd[1];
+
+    if (d->kind != X86_OPND_GPR || s->kind != X86_OPND_CR || d->size != 8)
+        return false;
+    return s->reg == 0 || s->reg == 2 || s->reg == 3 || s->reg == 4;
+}
+
+static bool mov_from_sreg(const struct x86_insn *insn)
+{
+    const struct x86_opnd *d = &insn->opnd[0], *s = &insn->opnd[1];
+
+    return d->kind == X86_OPND_GPR && s->kind == X86_OPND_SEG &&
+           s->reg <= X86_SEG_GS && d->size >= 4;
+}
+
+enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
+{
+    uint32_t mode = t->b->mode;
+    bool inl = false;
+
+    switch (insn->op) {
+    case X86_OP_RDTSC:
+    case X86_OP_RDTSCP:
+        inl = t->bt->tsc_inline && !(user(t) && (mode & BT_MODE_TSD));
+        break;
+    case X86_OP_MOV:
+        inl = (!user(t) && mov_from_cr(insn)) || mov_from_sreg(insn);
+        break;
+    case X86_OP_RDFSBASE:
+    case X86_OP_RDGSBASE:
+        inl = mode & BT_MODE_FSGS;
+        break;
+    default:
+        break;
+    }
+    return inl ? HOW_SYSTEM : HOW_CALLOUT;
+}
+
+/* The quick gate checks no privilege of these. */
+static enum bt_quick_op supervisor_op(const struct x86_insn *insn)
+{
+    switch (insn->op) {
+    case X86_OP_CLI:
+        return BT_Q_CLI;
+    case X86_OP_STI:
+        return BT_Q_STI;
+    case X86_OP_PUSHF:
+        return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
+    case X86_OP_POPF:
+        return insn->opsize == 8 ? BT_Q_POPF : BT_Q_NONE;
+    case X86_OP_SWAPGS:
+        return BT_Q_SWAPGS;
+    case X86_OP_STAC:
+        return BT_Q_STAC;
+    case X86_OP_CLAC:
+        return BT_Q_CLAC;
+    case X86_OP_SYSRET:
+        return insn->opsize == 8 ? BT_Q_SYSRET : BT_Q_NONE;
+    case X86_OP_IRET:
+        return insn->opsize == 8 ? BT_Q_IRET : BT_Q_NONE;
+    default:
+        return BT_Q_NONE;
+    }
+}
+
+static enum bt_quick_op quick_op(const struct bt_tr *t,
+                                 const struct x86_insn *insn)
+{
+    bool fsgs = t->b->mode & BT_MODE_FSGS;
+
+    switch (insn->op) {
+    case X86_OP_SYSCALL:
+        return BT_Q_SYSCALL;
+    case X86_OP_CLD:
+        return BT_Q_CLD;
+    case X86_OP_WRFSBASE:
+        return fsgs ? BT_Q_WRFSBASE : BT_Q_NONE;
+    case X86_OP_WRGSBASE:
+        return fsgs ? BT_Q_WRGSBASE : BT_Q_NONE;
+    default:
+        return user(t) ? BT_Q_NONE : supervisor_op(insn);
+    }
+}
+
+void bt_quick_site(const struct bt_tr *t, const struct x86_insn *insn,
+                   struct bt_site *s)
+{
+    unsigned feat = x86_form_info(insn->form)->feat;
+
+    if (feat != X86_FEAT_BASE && !x86_cpuid_has(t->bt->cpu->cpuid, feat))
+        return;
+    s->quick = (uint8_t)quick_op(t, insn);
+    s->len = insn->len;
+    s->reg = (uint8_t)(insn->nopnds ? insn->opnd[0].reg : 0);
+    s->size = (uint8_t)(insn->nopnds ? insn->opnd[0].size : 0);
+}
+
+/* ---- emission ---- */
+
+/* mov r, [r+disp] */
+static void load_field(struct emit *e, unsigned r, size_t disp)
+{
+    e8(e, 0x48 | (r >> 3) << 2 | r >> 3);
+    e8(e, 0x8b);
+    e8(e, 0x80 | (r & 7) << 3 | (r & 7));
+    if ((r & 7) == X86_RSP)
+        e8(e, 0x24);
+    e32(e, (uint32_t)disp);
+}
+
+/* r = the field of struct x86_cpu at @disp */
+static void load_cpu(struct emit *e, unsigned r, size_t disp)
+{
+    e_load(e, r, BT_CPU);
+    load_field(e, r, disp);
+}
+
+/* mov r32, r32: the upper half becomes 0 */
+static void cut32(struct emit *e, unsigned r)
+{
+    if (r >= 8)
+        e8(e, 0x45);
+    e8(e, 0x8b);
+    e8(e, 0xc0 | (r & 7) << 3 | (r & 7));
+}
+
+/* rorx d, s, 32 (of RAX to RDI) */
+static void swap_halves(struct emit *e, unsigned d, unsigned s)
+{
+    e8(e, 0xc4);
+    e8(e, 0xe3);
+    e8(e, 0xfb);
+    e8(e, 0xf0);
+    e8(e, 0xc0 | d << 3 | s);
+    e8(e, 32);
+}
+
+static void rdtsc(struct emit *e, bool aux)
+{
+    if (aux) { /* what is before it has been done */
+        e8(e, 0x0f), e8(e, 0xae), e8(e, 0xe8);
+        load_cpu(e, X86_RCX, offsetof(struct x86_cpu, msr.tsc_aux));
+        cut32(e, X86_RCX);
+    }
+    e8(e, 0x0f), e8(e, 0x31);
+    swap_halves(e, X86_RDX, X86_RDX);
+    e_lea(e, X86_RAX, X86_RAX, X86_RDX, 0, 0, true);
+    e_load(e, X86_RDX, BT_TSCOFF);
+    e_lea(e, X86_RAX, X86_RAX, X86_RDX, 0, 0, true);
+    swap_halves(e, X86_RDX, X86_RAX);
+    cut32(e, X86_RDX);
+    cut32(e, X86_RAX);
+}
+
+static size_t cr_field(unsigned n)
+{
+    switch (n) {
+    case 0:
+        return offsetof(struct x86_cpu, cr0);
+    case 2:
+        return offsetof(struct x86_cpu, cr2);
+    case 3:
+        return offsetof(struct x86_cpu, cr3);
+    default:
+        return offsetof(struct x86_cpu, cr4);
+    }
+}
+
+static void rdbase(struct emit *e, const struct x86_insn *insn)
+{
+    const struct x86_opnd *d = &insn->opnd[0];
+
+    e_load(e, d->reg, insn->op == X86_OP_RDFSBASE ? BT_FSBASE : BT_GSBASE);
+    if (d->size == 4)
+        cut32(e, d->reg);
+}
+
+/* movzx r32, word [r+disp] */
+static void load_word(struct emit *e, unsigned r, size_t disp)
+{
+    if (r >= 8)
+        e8(e, 0x45);
+    e8(e, 0x0f), e8(e, 0xb7);
+    e8(e, 0x80 | (r & 7) << 3 | (r & 7));
+    if ((r & 7) == X86_RSP)
+        e8(e, 0x24);
+    e32(e, (uint32_t)disp);
+}
+
+static void mov(struct emit *e, const struct x86_insn *insn)
+{
+    unsigned r = insn->opnd[0].reg, n = insn->opnd[1].reg;
+
+    if (insn->opnd[1].kind == X86_OPND_CR) {
+        load_cpu(e, r, cr_field(n));
+        return;
+    }
+    e_load(e, r, BT_CPU);
+    load_word(e, r,
+              offsetof(struct x86_cpu, seg) + n * sizeof(struct x86_seg) +
+                  offsetof(struct x86_seg, sel));
+}
+
+void bt_system(struct bt_tr *t)
+{
+    const struct x86_insn *insn = &t->insn[t->at];
+    struct emit *e = &t->e;
+
+    switch (insn->op) {
+    case X86_OP_RDTSC:
+    case X86_OP_RDTSCP:
+        rdtsc(e, insn->op == X86_OP_RDTSCP);
+        break;
+    case X86_OP_MOV:
+        mov(e, insn);
+        break;
+    default:
+        rdbase(e, insn);
+        break;
+    }
+}

@@ -271,8 +271,10 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
 
     if (i >= ARRAY_LEN(names)) {
         i -= (unsigned)ARRAY_LEN(names);
-        if (i >= X86_OP_COUNT)
-            return NULL;
+        if (i >= X86_OP_COUNT) /* the second level */
+            return interp_engine.vcpu_stat(
+                (const struct engine_vcpu *)(const void *)bt->in,
+                i - X86_OP_COUNT, value);
         *value = bt->callouts[i];
         return x86_op_name((enum x86_op)i);
     }

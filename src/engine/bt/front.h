@@ -115,6 +115,9 @@ void bt_acc_open(struct bt_tr *t, enum ea_kind ea, unsigned size, bool write,
 /** bt_acc_ready() - put r2 back, before the access; _close: r1, after it */
 void bt_acc_ready(struct bt_tr *t, const struct bt_acc *a);
 void bt_acc_close(struct bt_tr *t, const struct bt_acc *a);
+/** bt_ea_store() - the memory operand's address into BT_VA, guest register
+ * @reg (X86_REG_NONE: none) into @slot; nothing else changes */
+void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot);
 void bt_rewrite(struct bt_tr *t);
 void bt_cold_emit(struct bt_tr *t);
 void bt_gate_jump(struct bt_tr *t, uint32_t site, unsigned gate);

@@ -49,7 +49,7 @@ static void callout(struct bt_tr *t)
 
     give_back(t);
     bt_quick_site(t, insn, &t->bt->sites[site]);
-    bt_str_site(&t->bt->sites[site], insn);
+    bt_str_site(t, site);
     bt_gate_jump(t, site, BT_G_CALLOUT);
 }
 
@@ -128,6 +128,20 @@ static void acc_check(struct bt_tr *t, const struct bt_acc *a, unsigned size,
     e_gsx_op(e, 0x8b, X86_RCX, a->r2, host);
     e_lea(e, a->r1, a->r1, X86_RCX, 0, 0, true);
     e_load(e, X86_RCX, SLOT_CX);
+}
+
+void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot)
+{
+    struct emit *e = &t->e;
+
+    if (reg != ANY)
+        e_save(e, reg, slot);
+    e_save(e, X86_R11, SLOT_R1);
+    e_save(e, X86_R10, SLOT_R2);
+    ea_emit(t, &t->insn[t->at], t->va[t->at], EA_OPND, 1, X86_R11, X86_R10);
+    e_save(e, X86_R11, BT_VA);
+    e_load(e, X86_R11, SLOT_R1);
+    e_load(e, X86_R10, SLOT_R2);
 }
 
 /* As bt_acc_open, with the block's two registers. */

@@ -267,19 +267,30 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
 #include "engine/bt/stats.def"
 #undef STAT
     };
+    /* the second level */
+    static const char *const interp_names[] = {
+#define STAT(name, help) "interp." #name,
+#include "engine/interp/stats.def"
+#undef STAT
+    };
     const struct bt *bt = (const struct bt *)(const void *)v;
 
-    if (i >= ARRAY_LEN(names)) {
-        i -= (unsigned)ARRAY_LEN(names);
-        if (i >= X86_OP_COUNT) /* the second level */
-            return interp_engine.vcpu_stat(
-                (const struct engine_vcpu *)(const void *)bt->in,
-                i - X86_OP_COUNT, value);
-        *value = bt->callouts[i];
-        return x86_op_name((enum x86_op)i);
+    if (i < ARRAY_LEN(names)) {
+        memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value,
+               sizeof *value);
+        return names[i];
     }
-    memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value, sizeof *value);
-    return names[i];
+    i -= (unsigned)ARRAY_LEN(names);
+    if (i < ARRAY_LEN(interp_names)) {
+        interp_engine.vcpu_stat(
+            (const struct engine_vcpu *)(const void *)bt->in, i, value);
+        return interp_names[i];
+    }
+    i -= (unsigned)ARRAY_LEN(interp_names);
+    if (i >= X86_OP_COUNT)
+        return NULL;
+    *value = bt->callouts[i];
+    return x86_op_name((enum x86_op)i);
 }
 
 const struct engine_ops bt_engine = {

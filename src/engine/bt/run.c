@@ -300,10 +300,11 @@ static const void *callout(struct bt *bt, struct bt_site *s)
 }
 
 /* Whether nothing else comes before the #PF of the site's access: operands of
- * vector instructions must be aligned, x87 exceptions may be pending. */
+ * vector instructions must be aligned, x87 exceptions may be pending, of
+ * several pushes the first faults first. */
 static bool fault_comes_first(struct bt *bt, struct bt_site *s)
 {
-    const struct op *o = site_op(bt, s);
+    const struct op *o = s->group ? NULL : site_op(bt, s);
     const struct x86_form_info *fi;
 
     if (!o)

@@ -12,7 +12,7 @@ make --no-print-directory -s o/bt/work.cpio || exit 2
 # work KIND COUNT: its counters in $tmp/KIND, as `name value`
 work() {
     timeout 120 $DOPPEL run --engine bt --timeout 100 --stats \
-        --initrd o/bt/work.cpio --append "mitigations=off nokaslr
+        --initrd o/bt/work.cpio --append "mitigations=off nokaslr norandmaps
         doppel.exec=\"/bt/work $1 $2\"" </dev/null >"$tmp/out" 2>"$tmp/err" &&
         { [ "$1" = boot ] || grep -q "did $1" "$tmp/out"; } || {
             if grep -q 'use --engine interp' "$tmp/err"; then

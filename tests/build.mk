@@ -13,3 +13,12 @@ FORMS_OBJ := $(filter-out %/native.o,$(CORPUS_OBJ))
 $(O)/test/engine/bt/forms_test: $(FORMS_OBJ)
 LDLIBS_src/engine/bt/forms_test = $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/forms_test := -I.
+
+# What tests/bt/limits_test.sh runs in a guest.
+o/bt/work: tests/bt/work.c
+	@mkdir -p $(@D)
+	cc -std=gnu17 -O2 -static $(WARN) -D_GNU_SOURCE -o $@ $<
+o/bt/work.cpio: o/bt/work o/guest/mkcpio
+	printf 'dir /bt 755\nfile /bt/work o/bt/work 755\n' | \
+	    o/guest/mkcpio > $@.tmp && mv $@.tmp $@
+test-programs: o/bt/work.cpio

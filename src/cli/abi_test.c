@@ -46,6 +46,12 @@ static void fill(struct monitor_conf *c)
     c->disk[1].read_only = true;
     c->console_in = null_fd();
     c->console_out = null_fd();
+    c->perf_map_fd = null_fd();
+    c->dump_fd = null_fd();
+    c->symbols_fd = null_fd();
+    c->ndumps = 2;
+    c->dump_va[0] = 0x1000;
+    c->dump_va[1] = UINT64_MAX;
     c->jail_ns = ABI_NS_PID;
 }
 
@@ -72,6 +78,10 @@ TEST(conf_arrives)
     CHECK_EQ(b.ninitrds, 2);
     CHECK_EQ(b.ndisks, 2);
     CHECK_EQ(b.kvm_fd, -1);
+    CHECK(b.perf_map_fd >= 0 && b.dump_fd >= 0 && b.symbols_fd >= 0);
+    CHECK_EQ(b.ndumps, 2);
+    CHECK_EQ(b.dump_va[0], 0x1000);
+    CHECK_EQ(b.dump_va[1], UINT64_MAX);
     CHECK_EQ(b.jail_ns, ABI_NS_PID);
     CHECK(b.kernel.fd >= 0 && b.kernel.fd != a.kernel.fd);
     CHECK_EQ(fcntl(b.ram_fd, F_GETFD), FD_CLOEXEC);

@@ -96,6 +96,15 @@ TEST(every_form)
     CHECK(c.seed_given && c.seed == 7);
     CHECK_EQ(c.thaw_every, 100);
     CHECK_EQ(c.timeout_ms, 2500);
+    taken("--perf-map --symbols S --dump-block ffffffff81000000 "
+          "--dump-block 0x10 --dump-block all --dump-to F",
+          &c);
+    CHECK(c.perf_map);
+    CHECK(strcmp(c.symbols, "S") == 0 && strcmp(c.dump_to, "F") == 0);
+    CHECK_EQ(c.ndumps, 3);
+    CHECK_EQ(c.dump_va[0], 0xffffffff81000000);
+    CHECK_EQ(c.dump_va[1], 16);
+    CHECK_EQ(c.dump_va[2], UINT64_MAX);
     taken("--clock virtual --cpu v2 --name a-b_c.d", &c);
     CHECK(strcmp(c.engine, "interp") == 0);
     CHECK_EQ(c.cpu_level, ABI_CPU_V2);
@@ -126,6 +135,7 @@ TEST(refusals)
     refused("-c 0", "1 to 64");
     refused("-c 65", "1 to 64");
     refused("-c two", "1 to 64");
+    refused("--dump-block 12z", "hexadecimal");
     refused("--cpu v4", "v2, v3, host");
     refused("--engine qemu", "auto, interp, bt, kvm");
     refused("--clock virtual -c 2", "needs one CPU");

@@ -119,6 +119,15 @@ static void ea_any(const struct bt_tr *t, struct emit *e, unsigned i)
     }
 }
 
+void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot)
+{
+    if (reg != ANY)
+        e_save(&t->e, fetch(t, &t->e, reg, t->s1), slot);
+    ea_any(t, &t->e, t->at);
+    e_save(&t->e, t->s1, BT_VA);
+    t->s2_has = 0;
+}
+
 static bool simple(const struct bt_ref *ref)
 {
     return ref->key != KEY_NONE && (ref->key == KEY_ABS || fits32(ref->off));

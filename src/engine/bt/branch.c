@@ -73,8 +73,8 @@ static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
         bt_poll(t, e, va, bt_flags_at(t, va));
     if (!same_page(t, va)) {
         e_mov_imm(e, X86_R11, va);
-        e_jmp_gs(e, (unsigned)BT_IB(bt_kind(t)) +
-                        8 * bt_ib_index(bt_kind(t), va));
+        e_jmp_gs(e,
+                 (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));
         return;
     }
     site = bt_site_new(t, va);

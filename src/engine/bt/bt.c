@@ -20,8 +20,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SLICE_BYTES (UINT64_C(64) << 20)
-#define CELLS_BYTES ((size_t)BT_CELLS_MAX * 8)
+#define SLICE_BYTES    (UINT64_C(64) << 20)
+#define CELLS_BYTES    ((size_t)BT_CELLS_MAX * 8)
 
 #define AT(field, off) _Static_assert(offsetof(struct bt, field) == (off), "")
 AT(cpu, BT_CPU);
@@ -90,9 +90,9 @@ static int code_memory(struct engine_part *part, size_t n)
     part->fd = perf ? -1 : memfd_create("doppel-code", MFD_CLOEXEC);
     if (!perf && (part->fd < 0 || ftruncate(part->fd, (off_t)n)))
         return -errno;
-    part->rw = mmap(NULL, n, PROT_READ | PROT_WRITE,
-                    perf ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, part->fd,
-                    0);
+    part->rw =
+        mmap(NULL, n, PROT_READ | PROT_WRITE,
+             perf ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, part->fd, 0);
     return part->rw == MAP_FAILED ? -errno : 0;
 }
 
@@ -101,8 +101,8 @@ static int map_to_run(struct engine_part *part, size_t at, uint8_t *to)
     void *p;
 
     if (part->fd >= 0) {
-        p = mmap(to, part->slice, PROT_READ | PROT_EXEC,
-                 MAP_SHARED | MAP_FIXED, part->fd, (off_t)at);
+        p = mmap(to, part->slice, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED,
+                 part->fd, (off_t)at);
         return p == MAP_FAILED ? -errno : 0;
     }
     p = mremap(part->rw + at, 0, part->slice, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -293,19 +293,30 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
 #include "engine/bt/stats.def"
 #undef STAT
     };
+    /* the second level */
+    static const char *const interp_names[] = {
+#define STAT(name, help) "interp." #name,
+#include "engine/interp/stats.def"
+#undef STAT
+    };
     const struct bt *bt = (const struct bt *)(const void *)v;
 
-    if (i >= ARRAY_LEN(names)) {
-        i -= (unsigned)ARRAY_LEN(names);
-        if (i >= X86_OP_COUNT) /* the second level */
-            return interp_engine.vcpu_stat(
-                (const struct engine_vcpu *)(const void *)bt->in,
-                i - X86_OP_COUNT, value);
-        *value = bt->callouts[i];
-        return x86_op_name((enum x86_op)i);
+    if (i < ARRAY_LEN(names)) {
+        memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value,
+               sizeof *value);
+        return names[i];
     }
-    memcpy(value, (const uint8_t *)&bt->st + i * sizeof *value, sizeof *value);
-    return names[i];
+    i -= (unsigned)ARRAY_LEN(names);
+    if (i < ARRAY_LEN(interp_names)) {
+        interp_engine.vcpu_stat(
+            (const struct engine_vcpu *)(const void *)bt->in, i, value);
+        return interp_names[i];
+    }
+    i -= (unsigned)ARRAY_LEN(interp_names);
+    if (i >= X86_OP_COUNT)
+        return NULL;
+    *value = bt->callouts[i];
+    return x86_op_name((enum x86_op)i);
 }
 
 const struct engine_ops bt_engine = {

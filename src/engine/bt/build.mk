@@ -11,7 +11,8 @@ BT_NOVEC_SRC := $(filter-out %_test.c %_fuzz.c %_gen.c,$(wildcard src/cpu/x86/*.
     $(addprefix src/engine/bt/,run.c cache.c tlb.c) \
     src/vm/mem.c src/vm/clock.c src/vm/kick.c
 $(foreach f,$(BT_NOVEC_SRC:.c=),$(eval CFLAGS_$(f) += $(BT_NOVEC)))
-BT_QUICK_SRC := $(addprefix src/engine/bt/,quick.c quick_str.c quick_sys.c)
+BT_QUICK_SRC := $(addprefix src/engine/bt/,quick.c quick_str.c quick_sys.c \
+    quick_xsave.c)
 $(foreach f,$(BT_QUICK_SRC:.c=),$(eval CFLAGS_$(f) := -mgeneral-regs-only \
     -fno-stack-protector $(BT_NOLOOP)))
 LIB_OBJ += $(O)/src/engine/bt/gate.o

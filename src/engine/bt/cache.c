@@ -329,9 +329,9 @@ static bool full(const struct bt *bt)
 {
     return bt->code_at + CODE_ROOM > bt->code_bytes / 2 ||
            bt->cold_at + CODE_ROOM > bt->code_bytes ||
-           bt->ncells + 256 > BT_CELLS_MAX ||
-           bt->nblocks == BT_BLOCKS_MAX || bt->npages == BT_PAGES_MAX ||
-           bt->nsites + 512 > BT_SITES_MAX || bt->nmaps + 128 > BT_MAPS_MAX;
+           bt->ncells + 256 > BT_CELLS_MAX || bt->nblocks == BT_BLOCKS_MAX ||
+           bt->npages == BT_PAGES_MAX || bt->nsites + 512 > BT_SITES_MAX ||
+           bt->nmaps + 128 > BT_MAPS_MAX;
 }
 
 static struct bt_block *make(struct bt *bt, uint64_t va, const struct xlat *x)
@@ -412,5 +412,5 @@ struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)
             hi = mid;
     }
     return lo < bt->nblocks && bt->blocks[lo].indirect <= off ? &bt->blocks[lo]
-                                                          : NULL;
+                                                              : NULL;
 }

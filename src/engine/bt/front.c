@@ -289,16 +289,35 @@ static bool may_keep_flags(const struct x86_insn *insn,
            (insn->imm & (insn->opnd[0].size == 8 ? 63 : 31)) == 0;
 }
 
-/* What @insn sets whatever they were. Undefined ones too, but for divisions:
- * Intel CPUs leave them, and the interpreter is to agree. */
+/* What @insn sets whatever they were. Undefined ones too, but where Intel CPUs
+ * leave them, and the interpreter, and code that looks, is to agree: divisions,
+ * bit tests (OF SF AF PF), rotations by more than 1 (OF). */
 static uint32_t kills(const struct x86_insn *insn,
                       const struct x86_form_info *fi)
 {
-    if (may_keep_flags(insn, fi))
+    uint32_t all = (fi->fl_written | fi->fl_undef) & FL_ALL;
+
+    if (may_keep_flags(insn, fi) ||
+        (insn->prefix & (X86_PFX_REP | X86_PFX_REPNE) && fi->attr & XA_REPZ))
         return 0;
-    if (insn->op == X86_OP_DIV || insn->op == X86_OP_IDIV)
+    switch (insn->op) {
+    case X86_OP_DIV:
+    case X86_OP_IDIV:
         return 0;
-    return (fi->fl_written | fi->fl_undef) & FL_ALL;
+    case X86_OP_BT:
+    case X86_OP_BTS:
+    case X86_OP_BTR:
+    case X86_OP_BTC:
+        return fi->fl_written & FL_ALL;
+    case X86_OP_ROL:
+    case X86_OP_ROR:
+    case X86_OP_RCL:
+    case X86_OP_RCR:
+        return insn->opnd[1].kind == X86_OPND_ONE ? all
+                                                  : all & ~(uint32_t)X86_FL_OF;
+    default:
+        return all;
+    }
 }
 
 /* Flags that must be right before @insn, @live being those after it. */

@@ -31,8 +31,8 @@ struct bt_cold {
     uint8_t gate;  /* BT_G_* */
     uint32_t from; /* the rel32 that leads here; 0: a cell does */
     uint32_t site;
-    bool rcx;  /* MISS: RCX is in SLOT_CX */
-    bool held; /* registers are remapped at this place */
+    bool rcx;           /* MISS: RCX is in SLOT_CX */
+    bool held;          /* registers are remapped at this place */
     uint8_t insn, nref; /* MISS: whose access */
     uint8_t win;        /* ... or which window */
 };
@@ -57,10 +57,10 @@ struct bt_ref {
  * where its register's version began. */
 struct bt_win {
     int64_t lo, hi;
-    int64_t delta;   /* what the key's register has grown by at @at */
-    uint16_t ver;    /* of the register */
+    int64_t delta; /* what the key's register has grown by at @at */
+    uint16_t ver;  /* of the register */
     uint8_t key;
-    uint8_t at;      /* the check stands before this instruction */
+    uint8_t at; /* the check stands before this instruction */
     uint8_t count;
     uint8_t slot;
     bool write;
@@ -100,9 +100,9 @@ struct bt_tr {
     struct x86_insn insn[BT_REGION_INSNS];
     uint64_t va[BT_REGION_INSNS];
     uint8_t how[BT_REGION_INSNS];
-    uint8_t to[BT_REGION_INSNS];   /* direct jump: index in the region */
-    bool leader[BT_REGION_INSNS];  /* a jump leads here */
-    bool loop[BT_REGION_INSNS];    /* ... a later one: look at requests */
+    uint8_t to[BT_REGION_INSNS];        /* direct jump: index in the region */
+    bool leader[BT_REGION_INSNS];       /* a jump leads here */
+    bool loop[BT_REGION_INSNS];         /* ... a later one: look at requests */
     uint32_t live[BT_REGION_INSNS + 1]; /* flags before instruction i */
     uint32_t label[BT_REGION_INSNS];    /* code offset */
     struct bt_ref ref[BT_REGION_INSNS][2];
@@ -125,9 +125,9 @@ struct bt_tr {
     struct bt_cold colds[BT_COLD_MAX];
     unsigned ncold;
     bool full;
-    uint8_t s1, s2; /* scratch registers; the guest's are at home */
-    bool held;      /* they are not R11 and R10 */
-    uint16_t s2_has; /* layout offset of the delta that s2 holds; 0: none */
+    uint8_t s1, s2;    /* scratch registers; the guest's are at home */
+    bool held;         /* they are not R11 and R10 */
+    uint16_t s2_has;   /* layout offset of the delta that s2 holds; 0: none */
     uint64_t granules; /* pieces of the page that were read */
 };
 
@@ -191,6 +191,9 @@ void bt_unhold_code(const struct bt_tr *t, struct emit *e);
 /* ---- rewrite.c ---- */
 
 void bt_rewrite(struct bt_tr *t);
+/** bt_ea_store() - the memory operand's address into BT_VA, guest register
+ * @reg (X86_REG_NONE: none) into @slot; scratch registers are used */
+void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot);
 void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site,
                   unsigned gate);
 

@@ -30,13 +30,13 @@ struct bt_site {
     uint32_t in_next;    /* LINK: list of links into a block; site */
     uint16_t size;       /* bytes of the access or of the window */
     bool write;
-    uint8_t kind;   /* enum tlb_kind that the code assumes */
-    uint8_t s1, s2; /* guest registers whose value is at home here */
-    uint8_t quick;  /* enum bt_quick_op */
+    uint8_t kind;     /* enum tlb_kind that the code assumes */
+    uint8_t s1, s2;   /* guest registers whose value is at home here */
+    uint8_t quick;    /* enum bt_quick_op */
     uint8_t len, reg; /* quick: of the instruction, its first operand */
     uint8_t arg;      /* of a string instruction: quick_str.h */
-    bool window;    /* a check for several accesses */
-    bool stack;     /* ... by the stack page */
+    bool window;      /* a check for several accesses */
+    bool stack;       /* ... by the stack page */
 };
 
 /* Callouts that the quick gate may serve. */
@@ -128,7 +128,7 @@ struct engine_part {
     struct vm *vm;
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
-    uint8_t *code_refs; /* per RAM page: vCPUs that hold blocks of it */
+    uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
 };
 
 struct bt_stats {
@@ -175,7 +175,7 @@ struct bt {
     uint64_t ib_sup[2][BT_IB_N];
     /* C only */
     bool ib_used[3];
-    bool check; /* each block ends in C */
+    bool check;       /* each block ends in C */
     uint64_t flushed; /* times that TLB entries were dropped */
     struct interp *in;
     struct engine_part *part;
@@ -183,7 +183,7 @@ struct bt {
     uint32_t mode;     /* of the code that runs */
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
-    uint64_t gen[2]; /* interp's generations that tlb[] holds entries of */
+    uint64_t gen[2];   /* interp's generations that tlb[] holds entries of */
     /* code cache */
     uint8_t *rx, *rw;
     uint64_t *cells; /* behind rx; what code reads or jumps through */
@@ -213,15 +213,15 @@ struct bt {
 };
 
 /* Bits of the mode word, beside the TLB kind in bits 1-0. */
-#define BT_MODE_KIND 3U
-#define BT_MODE_CPL3 4U
-#define BT_MODE_SSE  8U
-#define BT_MODE_AVX  16U
-#define BT_MODE_X87  32U
-#define BT_MODE_TSD  128U
-#define BT_MODE_FSGS 256U /* CR4.FSGSBASE */
-#define BT_MODE_NOWIN 64U /* each access is checked by itself */
-#define BT_MODE_NONE 0xffffffffU /* not translated: interpret */
+#define BT_MODE_KIND  3U
+#define BT_MODE_CPL3  4U
+#define BT_MODE_SSE   8U
+#define BT_MODE_AVX   16U
+#define BT_MODE_X87   32U
+#define BT_MODE_TSD   128U
+#define BT_MODE_FSGS  256U        /* CR4.FSGSBASE */
+#define BT_MODE_NOWIN 64U         /* each access is checked by itself */
+#define BT_MODE_NONE  0xffffffffU /* not translated: interpret */
 
 static inline struct bt *bt_of(struct engine_vcpu *v)
 {
@@ -282,6 +282,9 @@ void bt_tlb_sync(struct bt *bt);
 void bt_tlb_flush(struct bt *bt);
 /** bt_tlb_fill() - from the interpreter's TLB; whether an access may hit now */
 bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
+/** bt_stk_fill() - the stack's page is that of @va, whose entry was just filled
+ */
+void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va);
 void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);

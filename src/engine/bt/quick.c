@@ -35,8 +35,7 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
     return true;
 }
 
-/* The stack's page is that of @va, whose entry has just been filled. */
-static ALWAYS_INLINE void fill_stack(struct bt *bt, unsigned kind, uint64_t va)
+void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va)
 {
     struct bt_stk *stk = bt_stk(bt, kind);
     unsigned i = bt_tlb_index(va);
@@ -98,8 +97,7 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
         &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
     struct bt_block *b;
 
-    if (bt->req || bt->check ||
-        e->x != ((va & PAGE) | in->gen[va >> 63]))
+    if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
     if (!b)
@@ -177,7 +175,7 @@ static const void *miss(struct bt *bt, const struct bt_site *s)
         !fill(bt, s->kind, bt->va, s->write))
         return s->window ? no_window(bt, s) : NULL;
     if (s->stack)
-        fill_stack(bt, s->kind, bt->va);
+        bt_stk_fill(bt, (enum tlb_kind)s->kind, bt->va);
     return bt->rx + s->start;
 }
 

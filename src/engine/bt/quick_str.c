@@ -45,19 +45,6 @@ static void str_open(const struct bt *bt, unsigned arg, struct str *q)
 
 /* ---- where elements lie ---- */
 
-/* The host address of guest byte @va. Return: NULL: not in the TLBs. */
-static ALWAYS_INLINE uint8_t *host_of(struct bt *bt, unsigned kind, uint64_t va,
-                                      bool write)
-{
-    unsigned i = bt_tlb_index(va);
-    uint64_t off = va + (write ? bt->tlb[kind].w[i] : bt->tlb[kind].r[i]);
-
-    if (UNLIKELY(off > 4095) &&
-        !bt_tlb_fill(bt, (enum tlb_kind)kind, va, write))
-        return NULL;
-    return (uint8_t *)(uintptr_t)(bt->tlb[kind].delta[i] + va);
-}
-
 /* A piece: elements from @p on, or an element across two pages in @b. */
 struct piece {
     uint8_t *p;    /* NULL: across two pages */
@@ -75,13 +62,13 @@ static ALWAYS_INLINE bool piece(struct bt *bt, const struct str *q,
     unsigned size = 1U << q->shift;
     uint64_t room;
 
-    pc->p = host_of(bt, q->kind, va, write);
+    pc->p = bt_quick_host(bt, q->kind, va, write);
     if (!pc->p)
         return false;
     if (UNLIKELY(at + size > 4096)) {
         pc->b[0] = pc->p;
         pc->n0 = 4096 - (unsigned)at;
-        pc->b[1] = host_of(bt, q->kind, va + pc->n0, write);
+        pc->b[1] = bt_quick_host(bt, q->kind, va + pc->n0, write);
         pc->p = NULL;
         *n = 1;
         return pc->b[1] != NULL;
@@ -500,8 +487,10 @@ static bool run(struct bt *bt, const struct bt_site *s)
     case BT_Q_STD:
         bt->cpu->rflags |= X86_FL_DF;
         return true;
+    case BT_Q_BITS:
+        return bt_quick_bits(bt, s->arg);
     default:
-        return false;
+        return bt_quick_xsave(bt, s->quick);
     }
 }
 

@@ -16,10 +16,16 @@ enum bt_quick_str_op {
     BT_Q_LODS,
     BT_Q_CMPS,
     BT_Q_SCAS,
-    BT_Q_STD
+    BT_Q_STD,
+    /* from here on: the operand's address is in bt->va */
+    BT_Q_BITS, /* bt->slot[BT_BITS_SLOT]: the bit index */
+    BT_Q_XSAVE,
+    BT_Q_XSAVEOPT,
+    BT_Q_XSAVEC,
+    BT_Q_XRSTOR
 };
 
-/* bt_site.arg */
+/* bt_site.arg of string instructions */
 #define BT_STR_SIZE  3U /* element: 1 << bytes */
 #define BT_STR_REP   4U /* F2 or F3 */
 #define BT_STR_REPNE 8U
@@ -28,12 +34,46 @@ enum bt_quick_str_op {
 #define BT_STR_FS    32U
 #define BT_STR_GS    64U
 
-/** bt_str_site() - a callout's site, if the quick gate may run it */
-void bt_str_site(struct bt_site *s, const struct x86_insn *insn);
+/* bt_site.arg of BT BTS BTR BTC with a bit index in a register */
+#define BT_BITS_SIZE 3U  /* operand: 1 << bytes */
+#define BT_BITS_OP   12U /* what is done with the bit */
+#define BT_BITS_SET  4U
+#define BT_BITS_CLR  8U
+#define BT_BITS_FLIP 12U
+#define BT_BITS_LOCK 16U
+
+#define BT_BITS_SLOT 7
+
+/** bt_str_site() - the callout's site @site, if the quick gate may run the
+ * instruction; what it needs is stored */
+void bt_str_site(struct bt_tr *t, uint32_t site);
 
 /** bt_quick_str() - run a site's string instruction, as far as it goes
  * Return: host address to go on at; NULL: the interpreter goes on, from
  * registers that are right between two elements. */
 const void *bt_quick_str(struct bt *bt, const struct bt_site *s);
+
+/* The following return whether the instruction is done; if not, nothing is. */
+
+/** bt_quick_bits() - BT, BTS, BTR, BTC of bit slot[] from operand va on */
+bool bt_quick_bits(struct bt *bt, unsigned arg);
+
+/** bt_quick_xsave() - XSAVE, XSAVEOPT, XSAVEC, XRSTOR with area va
+ * @quick: enum bt_quick_str_op */
+bool bt_quick_xsave(struct bt *bt, unsigned quick);
+
+/** bt_quick_host() - the host address of guest byte @va
+ * Return: NULL: not in the TLBs. */
+static ALWAYS_INLINE uint8_t *bt_quick_host(struct bt *bt, unsigned kind,
+                                            uint64_t va, bool write)
+{
+    unsigned i = bt_tlb_index(va);
+    uint64_t off = va + (write ? bt->tlb[kind].w[i] : bt->tlb[kind].r[i]);
+
+    if (UNLIKELY(off > 4095) &&
+        !bt_tlb_fill(bt, (enum tlb_kind)kind, va, write))
+        return NULL;
+    return (uint8_t *)(uintptr_t)(bt->tlb[kind].delta[i] + va);
+}
 
 #endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * String instructions by the translator and by the interpreter: the same
- * instruction on the same registers and pages (read-only, missing, with code,
- * the same page twice), then registers, flags, memory, the stack, CR2 and the
- * page table are compared.
+ * What the quick gate runs beside system instructions, by the translator and
+ * by the interpreter: the same instruction on the same registers and pages
+ * (read-only, missing, with code, the same page twice), then registers, flags,
+ * memory, the stack, CR2 and the page table are compared.
  */
 #include "engine/bt/quick_str.h"
 
@@ -81,6 +81,7 @@ struct test {
     uint64_t gpr[16], fsbase, rflags;
     uint64_t pte[PAGES];
     uint8_t bytes[BYTES];
+    uint8_t vec[832]; /* XSAVE image to begin with */
 };
 
 static void put(struct test *c, const char *s, unsigned n)
@@ -114,6 +115,14 @@ static void make_pages(struct test *c, uint64_t *s)
         c->bytes[i] = pick(s, 700) ? 0x40 : (uint8_t)rnd(s);
     for (unsigned i = 0; i < PAGES; i++)
         c->bytes[i * 0x1000 + RET_AT] = 0xc3;
+}
+
+static void begin(struct test *c, uint64_t seed, uint64_t *s)
+{
+    c->seed = seed;
+    c->n = 0;
+    make_pages(c, s);
+    put(c, "\x0f\x20\xd8\x0f\x22\xd8", 6); /* mov rax,cr3; mov cr3,rax */
 }
 
 static uint64_t address(uint64_t *s)
@@ -178,18 +187,15 @@ static void touch(struct test *c, uint64_t *s)
     }
 }
 
-static void make(struct test *c, uint64_t seed)
+static void make_string(struct test *c, uint64_t seed)
 {
     static const char op[] = "\xa4\xa5\xaa\xab\xac\xad\xa6\xa7\xae\xaf";
     uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
     bool ad32 = pick(&s, 4) == 0;
 
-    c->seed = seed;
-    c->n = 0;
-    make_pages(c, &s);
+    begin(c, seed, &s);
     make_registers(c, &s, ad32);
-    put(c, "\x0f\x20\xd8\x0f\x22\xd8", 6); /* mov rax,cr3; mov cr3,rax */
-    if (pick(&s, 4) == 0) {                /* a page with code */
+    if (pick(&s, 4) == 0) { /* a page with code */
         unsigned i = pick(&s, PAGES);
 
         put_mov(c, X86_RAX, DATA + i * 0x1000 + RET_AT);
@@ -213,6 +219,123 @@ static void make(struct test *c, uint64_t seed)
     put(c, "\xfc\xf4", 2);
 }
 
+/* ---- bits past the operand ---- */
+
+static void put_opnd(struct test *c, uint64_t *s, unsigned reg)
+{
+    bool sib = pick(s, 2); /* [rsi+rdi*2+disp8] or [rsi+disp8] */
+
+    put(c, (const char[]){(char)(0x40 | reg << 3 | (sib ? 4 : 6))}, 1);
+    if (sib)
+        put(c, "\x7e", 1);
+    put(c, (const char[]){(char)pick(s, 256)}, 1);
+}
+
+static void make_bits(struct test *c, uint64_t seed)
+{
+    uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned op = pick(&s, 4);
+
+    begin(c, seed, &s);
+    make_registers(c, &s, false);
+    touch(c, &s);
+    c->gpr[X86_RDI] = pick(&s, 2000);
+    c->gpr[X86_RDX] = pick(&s, 60000) - (uint64_t)30000;
+    if (pick(&s, 2))
+        c->gpr[X86_RDX] &= 0xffffffff;
+    if (op && pick(&s, 2))
+        put(c, "\xf0", 1);
+    if (pick(&s, 4) == 0)
+        put(c, "\x64", 1);
+    if (pick(&s, 4) == 0)
+        put(c, "\x66", 1);
+    if (pick(&s, 2))
+        put(c, "\x48", 1);
+    put(c, (const char[]){0x0f, (char)(0xa3 | op << 3)}, 2);
+    put_opnd(c, &s, X86_RDX);
+    put(c, "\xf4", 1);
+}
+
+/* ---- XSAVE and kin ---- */
+
+static void fill_image(uint8_t *b, uint64_t *s)
+{
+    uint32_t mxcsr = pick(s, 3) ? 0x1f80 : rnd(s) & 0xffff;
+
+    if (pick(s, 16) == 0)
+        mxcsr |= 1U << pick(s, 32);
+    for (unsigned i = 0; i < 832; i++)
+        b[i] = (uint8_t)rnd(s);
+    memset(b, 0, 32);
+    memcpy(b, "\x7f\x03", 2);
+    memcpy(b + 24, &mxcsr, 4);
+    for (unsigned i = 0; i < 8; i++)
+        memset(b + 32 + 16 * i + 10, 0, 6);
+    if (pick(s, 2))
+        memset(b + 32, 0, 128);
+    if (pick(s, 3) == 0)
+        memset(b + 160, 0, 256);
+    if (pick(s, 3) == 0)
+        memset(b + 576, 0, 256);
+}
+
+static void fill_header(uint8_t *h, uint64_t *s)
+{
+    uint64_t bv = pick(s, 8), comp = 0;
+
+    if (pick(s, 3) == 0)
+        comp = BIT(63) | (pick(s, 3) ? 7 : pick(s, 16));
+    if (pick(s, 16) == 0)
+        bv |= BIT(pick(s, 64));
+    memset(h, 0, 64);
+    memcpy(h, &bv, 8);
+    memcpy(h + 8, &comp, 8);
+    if (pick(s, 16) == 0)
+        h[16 + pick(s, 48)] = 1;
+}
+
+static void put_xsave(struct test *c, uint64_t *s, unsigned phase)
+{
+    static const char op[][3] = {"\xae\x26", "\xae\x36", "\xc7\x26",
+                                 "\xae\x2e"};
+    unsigned at = pick(s, BYTES / 1024 - 1) * 1024 + phase, k = pick(s, 6);
+    uint64_t mask = pick(s, 2) ? 7 : rnd(s);
+
+    if (pick(s, 32) == 0)
+        at += 8;
+    if (k >= 3) {
+        k = 3;
+        fill_image(c->bytes + at, s);
+        fill_header(c->bytes + at + 512, s);
+    }
+    put_mov(c, X86_RSI, DATA + at);
+    put_mov(c, X86_RAX, mask);
+    put(c, pick(s, 2) ? "\x48\x0f" : "\x40\x0f", 2);
+    put(c, op[k], 2);
+}
+
+static void make_xsave(struct test *c, uint64_t seed)
+{
+    uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned phase;
+
+    begin(c, seed, &s);
+    make_registers(c, &s, false);
+    fill_image(c->vec, &s);
+    c->vec[26] = c->vec[27] = 0;
+    memset(c->vec + 512, 0, 64);
+    c->vec[512] = 7;
+    touch(c, &s);
+    phase = pick(&s, 16) * 64; /* areas are the same, or apart */
+    for (unsigned at = phase; at < BYTES; at += 1024)
+        memset(c->bytes + at + 8, 0, 16); /* FIP and FDP are not kept */
+    for (unsigned i = 0; i < 3; i++)
+        put_xsave(c, &s, phase);
+    put(c, "\xf4", 1);
+}
+
+/* ---- run ---- */
+
 static void load(struct tvm *t, const struct test *c)
 {
     static const uint8_t zero[128];
@@ -227,6 +350,9 @@ static void load(struct tvm *t, const struct test *c)
     t->cpu->rip = TVM_CODE;
     t->cpu->rflags = c->rflags;
     t->cpu->cr2 = 0;
+    t->cpu->cr4 |= X86_CR4_OSXSAVE;
+    t->cpu->xcr0 = 7;
+    memcpy(t->cpu->xsave.b, c->vec, sizeof c->vec);
     t->cpu->activity = X86_ACT_RUN;
 }
 
@@ -273,6 +399,14 @@ static bool same(struct tvm *a, struct tvm *b)
                (unsigned long long)b->cpu->cr2);
         ok = false;
     }
+    for (unsigned i = 0; i < 832; i++)
+        if ((i < 6 || (i >= 24 && i < 28) || (i >= 32 && i < 416) ||
+             i >= 576) &&
+            a->cpu->xsave.b[i] != b->cpu->xsave.b[i]) {
+            printf("vector state at %u: %02x, bt %02x\n", i, a->cpu->xsave.b[i],
+                   b->cpu->xsave.b[i]);
+            ok = false;
+        }
     return ok && same_bytes(a, b, DATA, BYTES) &&
            same_bytes(a, b, STACK_LO, TVM_STACK - STACK_LO) &&
            same_bytes(a, b, PTE(DATA), PAGES * 8);
@@ -285,16 +419,15 @@ static uint64_t seeds(uint64_t n)
     return v ? strtoull(v, NULL, 0) : n;
 }
 
-TEST(as_interpreted)
+static void compare(void (*make)(struct test *, uint64_t), uint64_t n)
 {
     static struct test c;
-    struct tvm *a, *b;
-    uint64_t n = seeds(4000), faults = 0, quick = 0;
+    struct tvm *a = tvm_create(), *b = bt_vm();
+    uint64_t faults = 0, quick;
 
-    if (!host_ok())
-        SKIP("this host cannot run translated code");
-    a = tvm_create();
-    b = bt_vm();
+    memset(c.vec, 0, sizeof c.vec);
+    memcpy(c.vec, "\x7f\x03", 2);
+    memcpy(c.vec + 24, "\x80\x1f", 2);
     for (uint64_t seed = 1; seed <= n; seed++) {
         make(&c, seed);
         load(a, &c);
@@ -317,6 +450,27 @@ TEST(as_interpreted)
     CHECK(quick > n / 2);
     tvm_destroy(a);
     bt_vm_destroy(b);
+}
+
+TEST(strings)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    compare(make_string, seeds(4000));
+}
+
+TEST(bits)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    compare(make_bits, seeds(4000));
+}
+
+TEST(xsave)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    compare(make_xsave, seeds(4000));
 }
 
 /* ---- wanted while it runs ---- */
@@ -386,4 +540,4 @@ TEST(kicked)
     bt_vm_destroy(k.t);
 }
 
-TEST_MAIN(CASE(as_interpreted), CASE(kicked))
+TEST_MAIN(CASE(strings), CASE(bits), CASE(xsave), CASE(kicked))

@@ -21,15 +21,20 @@ void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site, unsigned gate)
 static void callout(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
+    uint8_t s1 = t->s1, s2 = t->s2;
     bool held = t->held;
     uint32_t site;
 
     bt_unhold(t);
+    t->s1 = X86_R11;
+    t->s2 = X86_R10;
     site = bt_site_new(t, t->va[t->at]);
     bt_quick_site(t, insn, &t->bt->sites[site]);
-    bt_str_site(&t->bt->sites[site], insn);
+    bt_str_site(t, site);
     bt_gate_jump(t, &t->e, site, BT_G_CALLOUT);
     t->bt->sites[site].next = t->e.at;
+    t->s1 = s1;
+    t->s2 = s2;
     if (held)
         bt_hold(t);
     t->s2_has = 0;
@@ -70,10 +75,10 @@ static void uses(const struct bt_tr *t, const struct x86_insn *insn,
 
         if (p->kind != X86_OPND_GPR || !bt_at_home(t, p->reg))
             continue;
-        use_add(u, p->reg, (p->access & X86_ACC_R) || p->size < 4 ||
-                               (w && x86_form_info(insn->form)->fl_read) ||
-                               !w || insn->op == X86_OP_BSF ||
-                               insn->op == X86_OP_BSR,
+        use_add(u, p->reg,
+                (p->access & X86_ACC_R) || p->size < 4 ||
+                    (w && x86_form_info(insn->form)->fl_read) || !w ||
+                    insn->op == X86_OP_BSF || insn->op == X86_OP_BSR,
                 w);
     }
 }
@@ -215,8 +220,8 @@ static void lea(struct bt_tr *t, const struct x86_insn *insn)
             abs = (uint32_t)abs;
         e_mov_imm(&t->e, d, abs);
     } else {
-        base = insn->base == ANY ? ANY
-                                 : bt_from_home(t, insn->base, insn->base);
+        base =
+            insn->base == ANY ? ANY : bt_from_home(t, insn->base, insn->base);
         index = insn->index == ANY ? ANY
                                    : bt_from_home(t, insn->index, insn->index);
         e_lea(&t->e, d, base, index, insn->scale, (int32_t)insn->disp,

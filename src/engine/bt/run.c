@@ -340,6 +340,25 @@ static bool fault_comes_first(struct bt *bt, struct bt_site *s)
            !(fi->attr & (XA_ALIGN | XA_ALIGN16 | XA_ALIGN64));
 }
 
+/* A check for several accesses. What is looked up for it is only read: whether
+ * any of them happens is not known yet. */
+static const void *miss_window(struct bt *bt, const struct bt_site *s)
+{
+    uint64_t va = bt->va, flushed = bt->flushed;
+    struct xlat x;
+
+    if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va) ||
+        tlb_xlat(bt->in, va, X86_LIN_READ, &x))
+        return go_on_as(bt, BT_MODE_NOWIN);
+    bt_tlb_sync(bt);
+    if (bt->flushed != flushed ||
+        !bt_tlb_fill(bt, (enum tlb_kind)s->kind, va, s->write))
+        return go_on_as(bt, BT_MODE_NOWIN);
+    if (s->stack)
+        bt_stk_fill(bt, (enum tlb_kind)s->kind, va);
+    return resume_in(bt, s, s->start);
+}
+
 static const void *miss(struct bt *bt, struct bt_site *s)
 {
     unsigned flags = s->write ? X86_LIN_WRITE : X86_LIN_READ;
@@ -349,7 +368,7 @@ static const void *miss(struct bt *bt, struct bt_site *s)
 
     bt->cpu->rip = s->va;
     if (s->window)
-        return go_on_as(bt, BT_MODE_NOWIN);
+        return miss_window(bt, s);
     if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va))
         return callout(bt, s);
     if (tlb_xlat(bt->in, va, flags, &x)) {

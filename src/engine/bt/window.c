@@ -194,11 +194,10 @@ static void add_ref(struct bt_tr *t, unsigned i, struct bt_ref ref)
 
 static void add_stack(struct bt_tr *t, unsigned i, bool push)
 {
-    add_ref(t, i,
-            (struct bt_ref){.key = X86_RSP,
-                            .off = push ? -8 : 0,
-                            .size = 8,
-                            .write = push});
+    add_ref(
+        t, i,
+        (struct bt_ref){
+            .key = X86_RSP, .off = push ? -8 : 0, .size = 8, .write = push});
 }
 
 static void refs_of(struct bt_tr *t, unsigned i)

@@ -393,8 +393,10 @@ static void liveness(struct bt_tr *t)
 
 /* ---- the block ---- */
 
-static bool ends_block(const struct x86_insn *insn)
+static bool ends_block(const struct x86_insn *insn, enum bt_how how)
 {
+    if (how == HOW_SYSTEM)
+        return false;
     return (x86_form_info(insn->form)->attr &
             (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0 ||
            insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
@@ -414,7 +416,7 @@ static void decode_block(struct bt_tr *t)
         t->how[t->n] = (uint8_t)bt_how(t, insn);
         t->n++;
         at += insn->len;
-        if (ends_block(insn)) {
+        if (ends_block(insn, (enum bt_how)t->how[t->n - 1])) {
             t->ended = true;
             break;
         }

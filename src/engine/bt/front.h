@@ -107,6 +107,8 @@ struct bt_cold *bt_cold_new(struct bt_tr *t, uint32_t from, uint32_t site,
 
 /* ---- rewrite.c ---- */
 
+/** bt_give_back() - the guest's registers where they belong */
+void bt_give_back(struct bt_tr *t);
 /** bt_acc_open() - a register that holds the host address of an access
  * @avoid: registers that the instruction needs besides; @want: r1 is to be
  * this one, X86_REG_NONE: any; @low: r1 without REX */

@@ -28,6 +28,12 @@
 #define BT_IBMASK(k) (0x180 + 8 * (k)) /* pext: bits that select an entry */
 #define BT_VEC       0x178 /* u32: 1: it is in the host's registers */
 
+/* Of the guest's state while translated code runs (bt_sys_in, bt_sys_out) */
+#define BT_IFL     0x300 /* RFLAGS.IF, where it is in RFLAGS, or 0 */
+#define BT_ACL     0x308 /* the same of AC */
+#define BT_KGSBASE 0x310 /* IA32_KERNEL_GS_BASE */
+#define BT_IRQW    0x318 /* u32: not 0: setting IF may let an interrupt in */
+
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * pages. Then the branch caches of user and kernel: keys, host addresses. */
 #define BT_TLB_N       1024

@@ -33,7 +33,7 @@ static void hold(struct bt_tr *t)
     t->held = true;
 }
 
-static void give_back(struct bt_tr *t)
+void bt_give_back(struct bt_tr *t)
 {
     if (!t->held)
         return;
@@ -47,7 +47,7 @@ static void callout(struct bt_tr *t)
     const struct x86_insn *insn = &t->insn[t->at];
     uint32_t site = bt_site_new(t, t->va[t->at]);
 
-    give_back(t);
+    bt_give_back(t);
     bt_quick_site(t, insn, &t->bt->sites[site]);
     bt_str_site(t, site);
     bt_gate_jump(t, site, BT_G_CALLOUT);
@@ -483,7 +483,7 @@ void bt_rewrite(struct bt_tr *t)
             .r2 = t->held ? t->b2 : ANY,
         };
         if (t->how[t->at] >= HOW_JMP)
-            give_back(t);
+            bt_give_back(t);
         if (t->how[t->at] != HOW_CALLOUT)
             bt->st.native_insns++;
         rewrite_one(t);
@@ -491,7 +491,7 @@ void bt_rewrite(struct bt_tr *t)
             bt->sites[from].next = t->e.at;
     }
     if (!t->ended || t->how[t->n - 1] == HOW_CALLOUT) {
-        give_back(t);
+        bt_give_back(t);
         bt_exit_to(t, t->b->va + t->b->len);
     }
     t->cold_at = t->e.at;

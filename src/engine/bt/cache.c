@@ -366,19 +366,31 @@ static struct bt_block *make(struct bt *bt, uint64_t va, const struct xlat *x)
     return b;
 }
 
+/* Whether the instruction at @p, address @va, goes on in the next page. */
+static bool straddles(const uint8_t *p, uint64_t va)
+{
+    unsigned n = 4096 - (unsigned)(va & 0xfff);
+    uint8_t bytes[X86_INSN_MAX_BYTES];
+    struct x86_insn insn;
+
+    if (n >= X86_INSN_MAX_BYTES)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        bytes[i] = p[i];
+    return x86_decode(bytes, n, X86_MODE_64, &insn) == X86_DEC_MORE;
+}
+
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
 {
     struct interp *in = bt->in;
-    const struct tlb_ent *e =
-        &in->tables[(bt->mode & BT_MODE_KIND) * TLB_ENTRIES +
-                    ((va >> 12) & (TLB_ENTRIES - 1))];
+    const struct tlb_ent *e = tlb_ent_of(in, bt->mode & BT_MODE_KIND, va);
     struct bt_block *b;
     struct xlat x;
 
     *fault = false;
     if (e->x == ((va & PAGE) | in->gen[va >> 63])) {
         b = bt_block_find(bt, e->host + (va & 0xfff), va, bt->mode);
-        if (b)
+        if (b || straddles(e->host + (va & 0xfff), va))
             return b;
     }
     if (!x86_canonical(va)) {
@@ -393,7 +405,7 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     if (!x.host)
         return NULL;
     b = bt_block_find(bt, x.host, va, bt->mode);
-    if (b)
+    if (b || straddles(x.host, va))
         return b;
     bt_vec_save(bt);
     return make(bt, va, &x);

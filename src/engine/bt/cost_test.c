@@ -82,27 +82,41 @@ static struct cost read_records(int fd)
 /* What ends each program: flags die, a jump to another page. */
 #define TAIL "\x31\xff\xe9"
 
-/* Run @code and the tail, and count what it became. */
-static struct cost measure(const char *code, unsigned len)
+/* One for all, as in a monitor till the end, with records to *fd. */
+static struct engine_part *part_get(int *fd)
 {
+    static struct engine_part *part;
+    static int records = -1;
     struct engine_look look = {
         .map_fd = -1, .symbols_fd = -1, .nva = 1, .va = {UINT64_MAX}};
     struct engine_host host = {.kvm_fd = -1, .ncpus = 1, .look = &look};
-    struct engine_part *part = NULL;
+    struct err e;
+
+    if (!part) {
+        records = look.dump_fd = memfd_create("records", MFD_CLOEXEC);
+        if (bt_engine.init(&host, &part, &e)) {
+            printf("bt: %s\n", e.text);
+            exit(1);
+        }
+    }
+    CHECK_EQ(ftruncate(records, 0) || lseek(records, 0, SEEK_SET), 0);
+    *fd = records;
+    return part;
+}
+
+/* Run @code and the tail, and count what it became. */
+static struct cost measure(const char *code, unsigned len)
+{
     struct tvm *t = tvm_create();
     uint32_t at = TVM_CODE + len + sizeof TAIL - 1;
     int32_t rel = (int32_t)(END - (at + 4));
     struct exit_rec x;
     struct err e;
     struct cost c;
+    int fd;
 
-    look.dump_fd = memfd_create("records", MFD_CLOEXEC);
-    if (bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
     interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = part;
+    t->vm.engine = part_get(&fd);
     if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
         printf("bt: %s\n", e.text);
         exit(1);
@@ -119,8 +133,7 @@ static struct cost measure(const char *code, unsigned len)
     bt_engine.vcpu_run(t->v[0], 0, &x);
     CHECK_EQ(x.reason, EXIT_HLT);
     CHECK_EQ(t->cpu->rip, END + 1);
-    c = read_records(look.dump_fd);
-    close(look.dump_fd);
+    c = read_records(fd);
     bt_engine.vcpu_destroy(t->v[0]);
     x86_cpu_fini(t->cpu);
     vm_fini(&t->vm);

@@ -334,8 +334,10 @@ static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
     return (live | fi->fl_read) & FL_ALL;
 }
 
-static bool ends_block(const struct x86_insn *insn)
+static bool ends_block(const struct x86_insn *insn, enum bt_how how)
 {
+    if (how == HOW_SYSTEM)
+        return false;
     return (x86_form_info(insn->form)->attr &
             (XA_CTRL | XA_ENDTB | XA_SHADOW | XA_UD)) != 0 ||
            insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
@@ -494,7 +496,7 @@ static void decode_region(struct bt_tr *t)
                        BIT(((t->b->va & 0xfff) + at + insn->len - 1) >> 6 & 63);
         at += insn->len;
         if (t->bt->check) {
-            if (ends_block(insn))
+            if (ends_block(insn, (enum bt_how)t->how[t->n - 1]))
                 break;
             continue;
         }

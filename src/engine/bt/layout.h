@@ -36,6 +36,12 @@
 #define BT_STK_W     8
 #define BT_STK_DELTA 16
 
+/* Of the guest's state while translated code runs (bt_sys_in, bt_sys_out) */
+#define BT_IFL     0x300 /* RFLAGS.IF, where it is in RFLAGS, or 0 */
+#define BT_ACL     0x308 /* the same of AC */
+#define BT_KGSBASE 0x310 /* IA32_KERNEL_GS_BASE */
+#define BT_IRQW    0x318 /* u32: not 0: setting IF may let an interrupt in */
+
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * minus guest address; in each, the page with the lower half's entries comes
  * first. Then the branch caches: host addresses of indirect entries. */

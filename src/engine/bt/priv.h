@@ -42,10 +42,7 @@ struct bt_site {
 /* Callouts that the quick gate may serve. */
 enum bt_quick_op {
     BT_Q_NONE,
-    BT_Q_CLI,
-    BT_Q_STI,
     BT_Q_PUSHF,
-    BT_Q_SWAPGS,
     BT_Q_STAC,
     BT_Q_CLAC,
     BT_Q_CLD,
@@ -165,7 +162,10 @@ struct bt {
     uint64_t home[16];
     uint64_t win[BT_WINDOWS];
     struct bt_stk stk_sup[2];
-    uint8_t pad[0x1000 - 0x2d0];
+    uint8_t pad[0x300 - 0x2d0];
+    uint64_t ifl, acl, kgsbase;
+    uint32_t irqw;
+    uint8_t pad3[0x1000 - 0x31c];
     struct bt_stk stk_user;
     uint8_t pad2[0x1000 - 24];
     struct {
@@ -220,6 +220,7 @@ struct bt {
 #define BT_MODE_X87   32U
 #define BT_MODE_TSD   128U
 #define BT_MODE_FSGS  256U        /* CR4.FSGSBASE */
+#define BT_MODE_SMAP  512U /* CR4.SMAP */
 #define BT_MODE_NOWIN 64U         /* each access is checked by itself */
 #define BT_MODE_NONE  0xffffffffU /* not translated: interpret */
 
@@ -234,6 +235,14 @@ static inline struct bt *bt_of(struct engine_vcpu *v)
 void bt_enter(struct bt *bt, const void *code);
 extern const uint64_t bt_gate_table[8];
 void bt_fault_gate(void);
+
+/* ---- quick_sys.c ---- */
+
+/** bt_sys_in(), bt_sys_out() - C takes over state that translated code holds
+ * beside struct x86_cpu (IF, AC, the GS bases, the kind of access); gives it
+ * back. RFLAGS in between are without IF and AC and the arithmetic flags. */
+void bt_sys_in(struct bt *bt);
+void bt_sys_out(struct bt *bt);
 
 /* ---- run.c ---- */
 

@@ -20,8 +20,7 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
                                bool write)
 {
     struct interp *in = bt->in;
-    const struct tlb_ent *e =
-        &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
+    const struct tlb_ent *e = tlb_ent_of(in, kind, va);
     uint64_t tag = (va & PAGE) | in->gen[va >> 63];
     unsigned i = bt_tlb_index(va);
     bool r = e->r == tag, w = e->w == tag;
@@ -93,8 +92,7 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
 {
     struct interp *in = bt->in;
     unsigned kind = bt->mode & BT_MODE_KIND;
-    const struct tlb_ent *e =
-        &in->tables[kind * TLB_ENTRIES + ((va >> 12) & (TLB_ENTRIES - 1))];
+    const struct tlb_ent *e = tlb_ent_of(in, kind, va);
     struct bt_block *b;
 
     if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))

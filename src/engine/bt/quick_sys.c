@@ -40,22 +40,16 @@ static ALWAYS_INLINE uint64_t flags_get(const struct bt *bt)
 {
     uint64_t l = bt->lflags;
 
-    return (bt->cpu->rflags & ~X86_FL_ARITH) | (l >> 8 & 0xd5) | (l & 1) << 11;
+    return bt->cpu->rflags | bt->ifl | bt->acl | (l >> 8 & 0xd5) |
+           (l & 1) << 11;
 }
 
 static ALWAYS_INLINE void flags_set(struct bt *bt, uint64_t v)
 {
-    bt->cpu->rflags = v;
+    bt->cpu->rflags = v & ~(X86_FL_ARITH | X86_FL_IF | X86_FL_AC);
+    bt->ifl = v & X86_FL_IF;
+    bt->acl = v & X86_FL_AC;
     bt->lflags = (v & 0xd5) << 8 | 0x200 | (v >> 11 & 1);
-}
-
-static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
-{
-    uint32_t any = 0;
-
-    for (unsigned i = 0; i < 8; i++)
-        any |= cpu->lapic.irr[i];
-    return any || cpu->nmi_pending || kick_pending(&cpu->kick);
 }
 
 /* Whether the boundary after an instruction that sets RFLAGS to @v is as any
@@ -64,7 +58,7 @@ static ALWAYS_INLINE bool calm(const struct bt *bt, uint64_t v)
 {
     if (v & (X86_FL_TF | X86_FL_RF | X86_FL_VM))
         return false;
-    return !(v & X86_FL_IF) || !irq_may_wait(bt->cpu);
+    return !(v & X86_FL_IF) || !(bt->irqw || kick_pending(&bt->cpu->kick));
 }
 
 static ALWAYS_INLINE bool canonical(uint64_t va)
@@ -362,21 +356,10 @@ static const void *do_popf(struct bt *bt, const struct bt_site *s)
     return code;
 }
 
-static const void *do_sti(struct bt *bt, const struct bt_site *s)
-{
-    struct x86_cpu *cpu = bt->cpu;
-
-    if (!(cpu->rflags & X86_FL_IF) && irq_may_wait(cpu))
-        return NULL;
-    cpu->rflags |= X86_FL_IF;
-    return bt->rx + s->next;
-}
-
 /* ---- bases ---- */
 
 static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
 {
-    struct x86_cpu *cpu = bt->cpu;
     uint64_t v;
 
     if (!gpr_saved(s->reg))
@@ -386,37 +369,57 @@ static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
         v = (uint32_t)v;
     if (!canonical(v))
         return NULL;
-    cpu->seg[fs ? X86_SEG_FS : X86_SEG_GS].base = v;
+    if (fs)
+        bt->cpu->seg[X86_SEG_FS].base = v;
     *(fs ? &bt->fsbase : &bt->gsbase) = v;
     return bt->rx + s->next;
 }
 
-static void do_swapgs(struct bt *bt)
-{
-    struct x86_cpu *cpu = bt->cpu;
-    uint64_t base = cpu->seg[X86_SEG_GS].base;
+/* ---- state that translated code holds ---- */
 
-    cpu->seg[X86_SEG_GS].base = cpu->msr.kernel_gs_base;
-    cpu->msr.kernel_gs_base = base;
+static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
+{
+    uint32_t any = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        any |= cpu->lapic.irr[i];
+    return any || cpu->nmi_pending || kick_pending(&cpu->kick);
+}
+
+void bt_sys_in(struct bt *bt)
+{
+    enum tlb_kind kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
+    struct x86_cpu *cpu = bt->cpu;
+
+    cpu->rflags |= bt->ifl | bt->acl;
+    cpu->seg[X86_SEG_GS].base = bt->gsbase;
+    cpu->msr.kernel_gs_base = bt->kgsbase;
+    if (bt->in->kind != kind)
+        mode_set(bt, cpu->cpl, kind);
+}
+
+void bt_sys_out(struct bt *bt)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+
+    bt->ifl = cpu->rflags & X86_FL_IF;
+    bt->acl = cpu->rflags & X86_FL_AC;
+    bt->fsbase = cpu->seg[X86_SEG_FS].base;
     bt->gsbase = cpu->seg[X86_SEG_GS].base;
+    bt->kgsbase = cpu->msr.kernel_gs_base;
+    bt->tscoff = cpu->tsc_offset - bt->tsc_base;
+    bt->irqw = irq_may_wait(cpu);
 }
 
 /* ---- all ---- */
 
 const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
 {
-    struct x86_cpu *cpu = bt->cpu;
-
     switch ((enum bt_quick_op)s->quick) {
     case BT_Q_NONE:
         return NULL;
-    case BT_Q_CLI:
-        cpu->rflags &= ~X86_FL_IF;
-        break;
-    case BT_Q_STI:
-        return do_sti(bt, s);
     case BT_Q_CLD:
-        cpu->rflags &= ~X86_FL_DF;
+        bt->cpu->rflags &= ~X86_FL_DF;
         break;
     case BT_Q_PUSHF:
         if (!do_pushf(bt))
@@ -424,9 +427,6 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         break;
     case BT_Q_POPF:
         return do_popf(bt, s);
-    case BT_Q_SWAPGS:
-        do_swapgs(bt);
-        break;
     case BT_Q_STAC:
         return with_flags(bt, flags_get(bt) | X86_FL_AC, s->va + s->len);
     case BT_Q_CLAC:

@@ -27,6 +27,8 @@ uint32_t bt_mode_now(const struct bt *bt)
         m |= BT_MODE_TSD;
     if (cpu->cr4 & X86_CR4_FSGSBASE)
         m |= BT_MODE_FSGS;
+    if (cpu->cr4 & X86_CR4_SMAP)
+        m |= BT_MODE_SMAP;
     if (cpu->cr0 & X86_CR0_TS)
         return m;
     if (!(cpu->cr0 & X86_CR0_EM)) {
@@ -145,9 +147,7 @@ static const void *resume(struct bt *bt, const void *code)
     bt_tlb_sync(bt);
     bt->home[X86_R11] = gpr[X86_R11];
     bt->home[X86_R10] = gpr[X86_R10];
-    bt->fsbase = bt->cpu->seg[X86_SEG_FS].base;
-    bt->gsbase = bt->cpu->seg[X86_SEG_GS].base;
-    bt->tscoff = bt->cpu->tsc_offset - bt->tsc_base;
+    bt_sys_out(bt);
     return code;
 }
 
@@ -412,8 +412,10 @@ static const void *dispatch(struct bt *bt)
 
 const void *bt_dispatch(struct bt *bt)
 {
-    const void *code = dispatch(bt);
+    const void *code;
 
+    bt_sys_in(bt);
+    code = dispatch(bt);
     if (!code)
         bt_vec_save(bt);
     return code;

@@ -9,8 +9,6 @@
 
 #include "cpu/x86/cpuid.h"
 
-#define ANY X86_REG_NONE
-
 static bool user(const struct bt_tr *t)
 {
     return t->b->mode & BT_MODE_CPL3;
@@ -52,6 +50,11 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
     case X86_OP_RDGSBASE:
         inl = mode & BT_MODE_FSGS;
         break;
+    case X86_OP_CLI:
+    case X86_OP_STI:
+    case X86_OP_SWAPGS:
+        inl = !user(t);
+        break;
     default:
         break;
     }
@@ -62,16 +65,10 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
 static enum bt_quick_op supervisor_op(const struct x86_insn *insn)
 {
     switch (insn->op) {
-    case X86_OP_CLI:
-        return BT_Q_CLI;
-    case X86_OP_STI:
-        return BT_Q_STI;
     case X86_OP_PUSHF:
         return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
     case X86_OP_POPF:
         return insn->opsize == 8 ? BT_Q_POPF : BT_Q_NONE;
-    case X86_OP_SWAPGS:
-        return BT_Q_SWAPGS;
     case X86_OP_STAC:
         return BT_Q_STAC;
     case X86_OP_CLAC:
@@ -223,6 +220,55 @@ static void mov(struct emit *e, const struct x86_insn *insn)
                   offsetof(struct x86_seg, sel));
 }
 
+/* mov qword gs:[disp], imm */
+static void gs_put(struct emit *e, unsigned disp, uint32_t imm)
+{
+    e8(e, 0x65), e8(e, 0x48), e8(e, 0xc7);
+    e8(e, 0x04), e8(e, 0x25);
+    e32(e, disp);
+    e32(e, imm);
+}
+
+static void swapgs(struct bt_tr *t)
+{
+    struct emit *e = &t->e;
+
+    e_load(e, t->s1, BT_GSBASE);
+    e_load(e, t->s2, BT_KGSBASE);
+    e_save(e, t->s1, BT_KGSBASE);
+    e_save(e, t->s2, BT_GSBASE);
+    t->s2_has = 0;
+}
+
+/* When an interrupt may wait the interpreter runs it, with its shadow. */
+static void sti(struct bt_tr *t)
+{
+    struct emit *e = &t->e;
+    bool held = t->held;
+    uint32_t site, go;
+
+    bt_unhold(t);
+    site = bt_site_new(t, t->va[t->at]);
+    if (!t->live[t->at + 1]) {
+        e_gs_cmp0(e, BT_IRQW - 4);
+        bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_NE), site, BT_G_CALLOUT);
+    } else {
+        e_save(e, X86_RCX, SLOT_CX);
+        e8(e, 0x65), e8(e, 0x8b); /* mov ecx, gs:[irqw] */
+        e8(e, 0x0c), e8(e, 0x25);
+        e32(e, BT_IRQW);
+        go = e_jrcxz(e);
+        e_load(e, X86_RCX, SLOT_CX);
+        bt_cold_new(t, COLD_LEAVE, e_jmp(e), site, BT_G_CALLOUT);
+        e_patch8(e, go);
+        e_load(e, X86_RCX, SLOT_CX);
+    }
+    gs_put(e, BT_IFL, (uint32_t)X86_FL_IF);
+    t->bt->sites[site].next = e->at;
+    if (held)
+        bt_hold(t);
+}
+
 void bt_system(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -235,6 +281,15 @@ void bt_system(struct bt_tr *t)
         break;
     case X86_OP_MOV:
         mov(e, insn);
+        break;
+    case X86_OP_CLI:
+        gs_put(e, BT_IFL, 0);
+        break;
+    case X86_OP_STI:
+        sti(t);
+        break;
+    case X86_OP_SWAPGS:
+        swapgs(t);
         break;
     default:
         rdbase(e, insn);

@@ -323,6 +323,16 @@ static void finish(struct planner *pl, unsigned end)
     pl->first = t->nwins;
 }
 
+/* Whether C may come in at @i, or the GS base changes. */
+static bool parts(const struct bt_tr *t, unsigned i)
+{
+    unsigned op = t->insn[i].op;
+
+    return t->how[i] == HOW_CALLOUT ||
+           (t->how[i] == HOW_SYSTEM &&
+            (op == X86_OP_STI || op == X86_OP_SWAPGS));
+}
+
 void bt_windows(struct bt_tr *t)
 {
     struct planner pl;
@@ -331,7 +341,7 @@ void bt_windows(struct bt_tr *t)
     pl.segment = pl.first = 0;
     memset(pl.now, 0, sizeof pl.now);
     for (unsigned i = 0; i < t->n; i++) {
-        bool callout = t->how[i] == HOW_CALLOUT;
+        bool callout = parts(t, i);
 
         refs_of(t, i);
         if (t->b->mode & BT_MODE_NOWIN)

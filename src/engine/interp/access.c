@@ -452,8 +452,7 @@ static const struct tlb_ent *lin_hit(struct interp *in, uint64_t lin,
 
     if (in->kind == TLB_NONE || len == 0 || len > 4096)
         return NULL;
-    e = &in->tables[tlb_kind_of(in, flags) * TLB_ENTRIES +
-                    ((lin >> 12) & (TLB_ENTRIES - 1))];
+    e = tlb_ent_of(in, tlb_kind_of(in, flags), lin);
     if ((flags & X86_LIN_WRITE ? e->w : e->r) !=
         tlb_tag(in, lin, (unsigned)len))
         return NULL;

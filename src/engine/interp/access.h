@@ -151,7 +151,7 @@ static ALWAYS_INLINE unsigned op_lin_flags(const struct op *o)
 
 static ALWAYS_INLINE struct tlb_ent *tlb_slot(struct interp *in, uint64_t lin)
 {
-    return &in->tlb[(lin >> 12) & (TLB_ENTRIES - 1)];
+    return &in->tlb[tlb_index(in, lin)];
 }
 
 static ALWAYS_INLINE uint64_t tlb_tag(const struct interp *in, uint64_t lin,

@@ -325,30 +325,36 @@ static struct block *find(struct interp *in, const struct fetch *f)
     return NULL;
 }
 
-struct block *block_get(struct interp *in)
+static struct block *get_one(struct interp *in, const struct fetch *f)
+{
+    struct block *b = in->one;
+
+    b->ops = (struct op *)(void *)(b + 1);
+    if (decode_at(in, b, f, 1, (struct x86_insn *)(void *)(b->ops + 1)))
+        return NULL;
+    b->ops[0].insn = (struct x86_insn *)(void *)(b->ops + 1);
+    return b;
+}
+
+static struct block *get(struct interp *in, const struct fetch *f)
 {
     struct x86_insn insns[BLOCK_OPS_MAX];
     struct op ops[BLOCK_OPS_MAX];
     struct block *b, **head;
     struct x86_insn *keep;
-    struct fetch f;
 
-    if (fetch_open(in, &f))
-        return NULL;
-    if (!f.src)
-        return block_get_one(in);
     in->st.block_lookups++;
-    b = find(in, &f);
+    b = find(in, f);
     if (b)
         return b;
     if (in->arena_used + BLOCK_ROOM > in->arena_bytes)
         block_drop_all(in);
     b = (struct block *)(void *)(in->arena + in->arena_used);
     b->ops = ops;
-    if (decode_at(in, b, &f, BLOCK_OPS_MAX, insns))
+    if (decode_at(in, b, f, BLOCK_OPS_MAX, insns))
         return NULL;
     if (!b->src)
-        return block_get_one(in); /* its second page is not RAM */
+        return get_one(in, f); /* its second page is not RAM */
     arena_take(in, sizeof *b);
     b->ops = arena_take(in, sizeof *ops * b->nops);
     keep = arena_take(in, sizeof *keep * b->nops);
@@ -362,6 +368,15 @@ struct block *block_get(struct interp *in)
     return b;
 }
 
+struct block *block_get(struct interp *in)
+{
+    struct fetch f;
+
+    if (fetch_open(in, &f))
+        return NULL;
+    return f.src ? get(in, &f) : get_one(in, &f);
+}
+
 struct block *block_get_one(struct interp *in)
 {
     struct block *b;
@@ -369,13 +384,9 @@ struct block *block_get_one(struct interp *in)
 
     if (fetch_open(in, &f))
         return NULL;
+    /* at a page's end: the translator comes here for each straddling one */
+    if (f.src && f.room < X86_INSN_MAX_BYTES)
+        return get(in, &f);
     b = f.src ? find(in, &f) : NULL;
-    if (b)
-        return b;
-    b = in->one;
-    b->ops = (struct op *)(void *)(b + 1);
-    if (decode_at(in, b, &f, 1, (struct x86_insn *)(void *)(b->ops + 1)))
-        return NULL;
-    b->ops[0].insn = (struct x86_insn *)(void *)(b->ops + 1);
-    return b;
+    return b ? b : get_one(in, &f);
 }

@@ -89,7 +89,7 @@ struct block {
 
 /* ---- TLB ---- */
 
-#define TLB_BITS    10
+#define TLB_BITS    11
 #define TLB_ENTRIES (1U << TLB_BITS)
 
 /* Tags: page address | generation; 0 never matches. */
@@ -155,6 +155,7 @@ struct interp {
     bool vclock;
     /* TLB */
     struct tlb_ent *tables; /* TLB_KINDS * TLB_ENTRIES */
+    uint64_t spread[2];     /* by address bit 63: tlb_index */
     uint64_t gen_last, epoch_last;
     uint64_t epoch[2];
     bool upper_nonglobal;
@@ -208,6 +209,21 @@ void tlb_flush_page(struct interp *in, uint64_t lin);
 static inline struct tlb_seen *tlb_seen_of(struct interp *in, uint64_t lin)
 {
     return lin >> 63 ? &in->upper_seen : &in->pcid[in->pcid_cur].seen;
+}
+
+/** tlb_index() - where the tables hold @lin: PCIDs that map the same addresses
+ * lie apart, and so do the kernel's views of one page */
+static ALWAYS_INLINE unsigned tlb_index(const struct interp *in, uint64_t lin)
+{
+    return (unsigned)(lin >> 12 ^ lin >> 22 ^ in->spread[lin >> 63]) &
+           (TLB_ENTRIES - 1);
+}
+
+/** tlb_ent_of() - the entry that would hold @lin for accesses of @kind */
+static ALWAYS_INLINE struct tlb_ent *
+tlb_ent_of(const struct interp *in, unsigned kind, uint64_t lin)
+{
+    return &in->tables[kind * TLB_ENTRIES + tlb_index(in, lin)];
 }
 
 /** tlb_code_note() - code of @lin's page is found without the TLB from now */

@@ -162,7 +162,7 @@ static void ent_drop(struct tlb_ent *e, uint64_t lin, unsigned shift)
 static void pieces_drop(struct interp *in, uint64_t lin, unsigned shift)
 {
     unsigned n = shift == 12 ? 1 : TLB_ENTRIES;
-    unsigned at = shift == 12 ? (lin >> 12) & (TLB_ENTRIES - 1) : 0;
+    unsigned at = shift == 12 ? tlb_index(in, lin) : 0;
 
     for (unsigned k = 0; k < TLB_NONE; k++)
         for (unsigned i = at; i < at + n; i++)
@@ -244,6 +244,7 @@ static void gens_load(struct interp *in)
         (in->kind == TLB_USER || in->cpu->cpl == 3 ? 4U : 0U) | in->mode;
 
     in->gen[0] = s->gen;
+    in->spread[0] = in->pcid_cur * UINT64_C(0x25b); /* any odd number */
     in->epoch[0] = s->epoch;
     in->xtag[0] = in->epoch[0] << 3 | key;
     in->xtag[1] = in->epoch[1] << 3 | key;
@@ -320,8 +321,7 @@ static void fill(struct interp *in, uint64_t lin, unsigned flags,
         [TLB_SUPAC] = {X86_ALLOW_SUPAC_R, X86_ALLOW_SUPAC_W, X86_ALLOW_SUP_X},
     };
     enum tlb_kind kind = tlb_kind_of(in, flags);
-    struct tlb_ent *e = &in->tables[(size_t)kind * TLB_ENTRIES +
-                                    ((lin >> 12) & (TLB_ENTRIES - 1))];
+    struct tlb_ent *e = tlb_ent_of(in, kind, lin);
     uint64_t tag = (lin & PAGE) | in->gen[lin >> 63];
     bool same = e->host == page && (e->r == tag || e->w == tag || e->x == tag);
 

@@ -99,6 +99,12 @@ struct bt_page {
 struct bt;
 
 /* What init made: the code memory of all vCPUs. */
+struct bt_check_stats {
+#define STAT(name, help) uint64_t name;
+#include "engine/bt/check.def"
+#undef STAT
+};
+
 struct engine_part {
     int fd;
     uint8_t *rx, *rw; /* ncpus slices of slice bytes */
@@ -110,6 +116,8 @@ struct engine_part {
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
+    bool check;           /* lock-step */
+    struct bt_check_stats checked; /* by vCPUs that are gone */
 };
 
 struct bt_stats {
@@ -188,6 +196,8 @@ struct bt {
     } inval[BT_INVAL_MAX];
     struct bt_stats st;
     uint64_t callouts[X86_OP_COUNT];
+    bool check;           /* lock-step: units are blocks, nothing is linked */
+    struct bt_check *chk; /* then; check.h */
 };
 
 /* Bits of the mode word, beside the TLB kind in bits 1-0. */

@@ -86,7 +86,7 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
     const void *code;
     struct bt_block *b;
 
-    if (bt->req || e->x != ((va & PAGE) | in->gen[va >> 63]))
+    if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
     if (!b)
@@ -118,7 +118,7 @@ static const void *link_to(struct bt *bt, const struct bt_site *s)
     b = find(bt,
              (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
              s->va, from->mode);
-    if (!b)
+    if (!b || bt->check)
         return NULL;
     rel = b->code - s->start - 4;
     *(unaligned32 *)(bt->rw + s->start) = rel;

@@ -4,7 +4,7 @@
  * modes, single steps, breakpoints), and what translated code asks of C when
  * the quick gate had no answer: callouts, faults, translation.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/check.h"
 
 #include "cpu/x86/insn.h"
 #include "cpu/x86/lapic.h"
@@ -194,24 +194,52 @@ static bool must_leave(struct bt *bt)
     return false;
 }
 
+/* Lock-step: translated code was left. Return: false: it did wrong. */
+static bool checked(struct bt *bt)
+{
+    bt_vec_save(bt);
+    return bt_check_end(bt);
+}
+
+/* Deliver cpu->exc. */
+static void faulted(struct bt *bt)
+{
+    bt->st.faults++;
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        bt_check_fault(bt);
+    }
+    interp_faulted(bt->in);
+}
+
+static const void *enter_block(struct bt *bt, const struct bt_block *b)
+{
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        bt_check_begin(bt, b);
+    }
+    return resume(bt, bt->rx + b->code);
+}
+
 /* Go on at cpu->rip. */
 static const void *go_on(struct bt *bt)
 {
+    if (UNLIKELY(bt->check) && !checked(bt))
+        return NULL;
     while (!must_leave(bt)) {
         bool fault;
         struct bt_block *b = bt_block_at(bt, bt->cpu->rip, &fault);
 
         if (fault) {
-            bt->st.faults++;
-            interp_faulted(bt->in);
+            faulted(bt);
             continue;
         }
         if (b)
-            return resume(bt, bt->rx + b->code);
-        if (step(bt)) {
-            bt->st.faults++;
-            interp_faulted(bt->in);
-        }
+            return enter_block(bt, b);
+        if (UNLIKELY(bt->check))
+            bt->chk->st.check_interp++;
+        if (step(bt))
+            faulted(bt);
     }
     return NULL;
 }
@@ -260,16 +288,19 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     struct interp *in = bt->in;
     const struct op *o = s == bt->sites ? NULL : site_op(bt, s);
     uint32_t mode = bt->mode;
+    bool alone = false; /* the rest is entered anew */
     int r;
 
     bt->st.callouts++;
     cpu->rip = s->va;
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        alone = bt_check_callout(bt);
+    }
     if (!o) {
         bt_vec_save(bt);
-        if (interp_step(in)) {
-            bt->st.faults++;
-            interp_faulted(in);
-        }
+        if (interp_step(in))
+            faulted(bt);
         return go_on(bt);
     }
     bt->callouts[o->insn->op]++;
@@ -279,8 +310,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     in->code_page = NULL;
     r = o->fn(in, o);
     if (r < 0) {
-        bt->st.faults++;
-        interp_faulted(in);
+        faulted(bt);
         return go_on(bt);
     }
     retire(bt, o, r);
@@ -294,7 +324,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
         cpu->shadow = 0;
     if (must_leave(bt))
         return NULL;
-    if (r == OP_NEXT && !bt->dropped && !s->group && bt->mode == mode)
+    if (r == OP_NEXT && !bt->dropped && !s->group && !alone && bt->mode == mode)
         return resume(bt, bt->rx + s->next);
     return go_on(bt);
 }
@@ -326,8 +356,7 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     if (tlb_xlat(bt->in, va, flags, &x)) {
         if (!fault_comes_first(bt, s))
             return callout(bt, s);
-        bt->st.faults++;
-        interp_faulted(bt->in);
+        faulted(bt);
         return go_on(bt);
     }
     bt_tlb_sync(bt);
@@ -367,8 +396,11 @@ const void *bt_dispatch(struct bt *bt)
     bt_sys_in(bt);
     code = dispatch(bt);
 
-    if (!code)
+    if (!code) {
         bt_vec_save(bt);
+        if (UNLIKELY(bt->check))
+            (void)bt_check_end(bt);
+    }
     return code;
 }
 
@@ -436,6 +468,11 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         atomic_store(&bt->req, 0);
         if (atomic_load(&bt->inval_n))
             bt_inval_take(bt);
+        if (UNLIKELY(bt->check) && bt->chk->failed) {
+            exit->reason = EXIT_FAILED;
+            memcpy(exit->why, bt->chk->why, sizeof bt->chk->why);
+            break;
+        }
         if (interp_attend(in, &exit->reason))
             break;
         run_some(bt);

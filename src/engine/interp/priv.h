@@ -172,6 +172,9 @@ struct interp {
     struct block *one; /* block_get_one's place */
     uint64_t rng;      /* virtual clock's RDRAND */
     bool host_rdrand;
+    /* An engine that runs code twice: what is not RAM faults (cpu->exc is not
+     * filled) and is noted. */
+    bool closed, closed_hit;
     bool lin_stop;  /* cpu->lin wrote the running block's page */
     uint64_t wraps; /* times that generations began anew */
     void *outer;    /* the engine whose slow path this is, or NULL */

@@ -363,7 +363,8 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
     if (!page) {
         x->host = NULL;
         x->direct = false;
-        return 0;
+        in->closed_hit = in->closed;
+        return UNLIKELY(in->closed) ? X86_FAULT : 0;
     }
     x->host = page + (w.gpa.v & 0xfff);
     x->direct = !(word & (MEM_CODE | MEM_WATCH));

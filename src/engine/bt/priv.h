@@ -278,7 +278,6 @@ void bt_tlb_sync(struct bt *bt);
 void bt_tlb_flush(struct bt *bt);
 /** bt_tlb_fill() - from the interpreter's TLB; whether an access may hit now */
 bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
-void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
 /* Bits 2 and up select: functions begin at multiples of 16. */

@@ -140,6 +140,19 @@ static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
     }
 }
 
+/* The interpreter's TLB gave up write rights. */
+static void unwrite(void *outer, uint64_t lin, unsigned slot,
+                    const uint8_t *host)
+{
+    struct bt *bt = outer;
+    unsigned i = bt_tlb_index(lin);
+
+    (void)slot;
+    for (unsigned k = 0; k < 3; k++)
+        if (bt->tlb[k].host[i] == (uintptr_t)host)
+            bt->tlb[k].w[i] = no_key(i);
+}
+
 /* ---- hooks of cpu/x86 ---- */
 
 static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
@@ -168,16 +181,7 @@ void bt_tlb_init(struct bt *bt)
     bt->ibmask[TLB_USER] = (BT_IB_USER_N - 1) << 2;
     bt->ibmask[TLB_SUP] = bt->ibmask[TLB_SUPAC] = (BT_IB_N - 1) << 2;
     bt->in->dropped = page_drop;
+    bt->in->unwrite = unwrite;
     bt_tlb_flush(bt);
 }
 
-void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
-{
-    for (unsigned k = 0; k < 3; k++)
-        for (unsigned i = 0; i < BT_TLB_N; i++)
-            if (bt->tlb[k].host[i] == (uintptr_t)host)
-                bt->tlb[k].w[i] = no_key(i);
-    for (unsigned i = 0; i < TLB_KINDS * TLB_ENTRIES; i++)
-        if (bt->in->tables[i].host == host)
-            bt->in->tables[i].w = 0;
-}

@@ -184,4 +184,3 @@ void bt_tlb_init(struct bt *bt)
     bt->in->unwrite = unwrite;
     bt_tlb_flush(bt);
 }
-

@@ -344,13 +344,26 @@ static bool fault_comes_first(struct bt *bt, struct bt_site *s)
            !(fi->attr & (XA_ALIGN | XA_ALIGN16 | XA_ALIGN64));
 }
 
+/* Whether the access must be aligned and isn't: the page's entry is not to
+ * become dirty. */
+static bool misaligned(struct bt *bt, struct bt_site *s, uint64_t va)
+{
+    const struct op *o;
+
+    if (s->size < 16 || s->group || !(va & (s->size - 1U)))
+        return false;
+    o = site_op(bt, s);
+    return o && (x86_form_info(o->insn->form)->attr & (XA_ALIGN | XA_ALIGN16));
+}
+
 static const void *miss(struct bt *bt, struct bt_site *s)
 {
     unsigned flags = s->write ? X86_LIN_WRITE : X86_LIN_READ;
     uint64_t va = bt->va;
     struct xlat x;
 
-    if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va))
+    if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va) ||
+        misaligned(bt, s, va))
         return callout(bt, s);
     bt->cpu->rip = s->va;
     if (tlb_xlat(bt->in, va, flags, &x)) {

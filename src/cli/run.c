@@ -214,6 +214,9 @@ static int apply(struct run_words *w, const struct opt *o, char *value,
     case OPT_STATS:
         set_flag(c, ABI_FLAG_STATS, true);
         return 0;
+    case OPT_CHECK:
+        set_flag(c, ABI_FLAG_CHECK, true);
+        return 0;
     case OPT_VERBOSE:
         c->verbose += c->verbose < 2;
         return 0;
@@ -252,6 +255,10 @@ static int check_together(struct core_conf *c, struct err *e)
                        "-m must be at least 1M and a multiple of 4K");
     if (c->ram_bytes > UINT64_C(1) << 46)
         return err_set(e, -EINVAL, "-m is at most 64T");
+    if ((c->flags & ABI_FLAG_CHECK) && strcmp(c->engine, "bt") != 0)
+        return err_set(e, -EINVAL,
+                       "--check compares translated code with the interpreter: "
+                       "give it with --engine bt");
     if (c->clock == ABI_CLOCK_VIRTUAL && c->cpus != 1)
         return err_set(e, -EINVAL,
                        "--clock virtual needs one CPU, since the order of "

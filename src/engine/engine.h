@@ -50,6 +50,7 @@ struct engine_host {
     int kvm_fd; /* borrows: /dev/kvm; -1: none */
     unsigned ncpus;
     const struct engine_look *look; /* borrows; NULL: nothing is asked */
+    bool check; /* bt: compare each block with the interpreter */
 };
 
 struct engine_part; /* what init made for the process; struct vm.engine */
@@ -85,6 +86,9 @@ struct engine_ops {
     /* Drop write-through-TLB rights of page @gpa (all: every page) and return
      * when no access can be under way. Thread: any but the vCPU's. */
     void (*vcpu_revoke)(struct engine_vcpu *v, gpa_t gpa, bool all);
+    /* At the end of a run, the vCPUs parked: print what there is to say of it.
+     * The member may be NULL. */
+    void (*last_words)(const struct engine_part *part);
     /* Counter @i of a parked vCPU: its name and *value, or NULL past the end.
      * A name that begins with a capital is one part of many, not shown when it
      * is 0. The member may be NULL. */

@@ -226,8 +226,10 @@ static int choose_engine(struct monitor *m, struct err *e)
                                .dump_fd = m->conf.dump_fd,
                                .symbols_fd = m->conf.symbols_fd,
                                .nva = m->conf.ndumps};
-    struct engine_host host = {
-        .kvm_fd = m->conf.kvm_fd, .ncpus = m->conf.cpus, .look = &look};
+    struct engine_host host = {.kvm_fd = m->conf.kvm_fd,
+                               .ncpus = m->conf.cpus,
+                               .look = &look,
+                               .check = m->conf.flags & ABI_FLAG_CHECK};
     int r = 0;
 
     for (unsigned i = 0; i < look.nva; i++)
@@ -485,6 +487,8 @@ static void report(struct monitor *m, enum abi_exit reason)
     flush_console(m, reason);
     if (m->conf.flags & ABI_FLAG_STATS)
         stats_print(m->pc, m->vcpus, m->thaws);
+    if (m->engine->last_words)
+        m->engine->last_words(m->engine_part);
     if (reason == ABI_EXIT_DEBUG_EXIT)
         code = atomic_load(&m->debug_exit_code);
     if (monitor_report(m->sock, reason, code, NULL))

@@ -7,7 +7,7 @@
  * descriptors): such a page counts as pinned until the VM is rebuilt, which
  * costs nothing but the right to drop that one page.
  */
-#include "vm/mem.h"
+#include "vm/mem_priv.h"
 
 #include "base/assert.h"
 #include "base/bits.h"
@@ -19,22 +19,8 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-#define HIGH_BASE (UINT64_C(1) << 32)
 #define EPOCH_MAX 0xffffU
 #define PIN_ONE   (1U << MEM_PIN_SHIFT)
-
-struct mem {
-    uint8_t *hva; /* the whole memfd, mapped once */
-    uint64_t ram_bytes;
-    uint64_t low_bytes;
-    uint32_t *place; /* scatter: host page of RAM page n; NULL: linear */
-    _Atomic uint32_t *word;
-    _Atomic uint32_t epoch;
-    int fd;
-    struct mem_listener listener;
-    void (*revoke)(void *ctx, gpa_t gpa, bool all);
-    void *revoke_ctx;
-};
 
 /* ---- construction ---- */
 
@@ -166,21 +152,9 @@ uint64_t mem_high_bytes(const struct mem *mem)
 
 /* ---- guest-physical to host ---- */
 
-/* Index of the RAM page at @a, or -1. */
-static int64_t page_index(const struct mem *mem, uint64_t a)
-{
-    if (a < mem->low_bytes)
-        return (int64_t)(a >> MEM_PAGE_SHIFT);
-    if (a >= HIGH_BASE && a - HIGH_BASE < mem->ram_bytes - mem->low_bytes)
-        return (int64_t)((a - HIGH_BASE + mem->low_bytes) >> MEM_PAGE_SHIFT);
-    return -1;
-}
-
 static uint8_t *page_hva(const struct mem *mem, int64_t i)
 {
-    uint64_t host = mem->place ? mem->place[i] : (uint64_t)i;
-
-    return mem->hva + (host << MEM_PAGE_SHIFT);
+    return LIKELY(!mem->view) ? mem_base_hva(mem, i) : mem_view_hva(mem, i);
 }
 
 bool mem_is_ram(const struct mem *mem, gpa_t gpa, uint64_t len)
@@ -192,6 +166,12 @@ bool mem_is_ram(const struct mem *mem, gpa_t gpa, uint64_t len)
     if (gpa.v < HIGH_BASE)
         return end <= mem->low_bytes;
     return check_range(gpa.v - HIGH_BASE, len, mem_high_bytes(mem));
+}
+
+/* To write to; NULL: a view has no room for its copy. */
+static uint8_t *page_own(struct mem *mem, int64_t i, gpa_t at)
+{
+    return LIKELY(!mem->view) ? page_hva(mem, i) : mem_view_own(mem, i, at);
 }
 
 /* Mark page @i written in the current epoch and own. Return: the new word. */
@@ -240,14 +220,6 @@ static void page_written(struct mem *mem, int64_t i, gpa_t gpa, size_t len)
         mem->listener.written(mem->listener.ctx, gpa, len, word);
 }
 
-/* Bytes from @a to the end of its page, at most @len. */
-static size_t in_page(uint64_t a, size_t len)
-{
-    size_t room = MEM_PAGE_BYTES - (a & MEM_PAGE_MASK);
-
-    return len < room ? len : room;
-}
-
 /* ---- get and put ---- */
 
 int mem_get(struct mem *mem, gpa_t gpa, size_t len, enum mem_access access,
@@ -257,14 +229,15 @@ int mem_get(struct mem *mem, gpa_t gpa, size_t len, enum mem_access access,
         ((gpa.v & MEM_PAGE_MASK) + len + MEM_PAGE_MASK) >> MEM_PAGE_SHIFT;
     unsigned k = 0;
 
-    (void)access; /* the put says whether anything was written */
     if (!mem_is_ram(mem, gpa, len))
         return -EFAULT;
     if (pages > n)
         return -E2BIG;
+    if (UNLIKELY(mem->view != NULL))
+        return mem_view_get(mem, gpa, len, access, iov);
     while (len) {
-        int64_t i = page_index(mem, gpa.v);
-        size_t here = in_page(gpa.v, len);
+        int64_t i = mem_page_index(mem, gpa.v);
+        size_t here = mem_in_page(gpa.v, len);
 
         page_pin(mem, i);
         iov[k].hva = page_hva(mem, i) + (gpa.v & MEM_PAGE_MASK);
@@ -280,8 +253,10 @@ int mem_get(struct mem *mem, gpa_t gpa, size_t len, enum mem_access access,
 void mem_put(struct mem *mem, const struct mem_iov *iov, unsigned n,
              bool written)
 {
+    if (UNLIKELY(mem->view != NULL))
+        return;
     for (unsigned k = 0; k < n; k++) {
-        int64_t i = page_index(mem, iov[k].gpa.v);
+        int64_t i = mem_page_index(mem, iov[k].gpa.v);
 
         ASSERT(i >= 0);
         if (written)
@@ -297,10 +272,11 @@ int mem_read(struct mem *mem, gpa_t gpa, void *buf, size_t len)
     if (!mem_is_ram(mem, gpa, len))
         return -EFAULT;
     while (len) {
-        size_t here = in_page(gpa.v, len);
+        size_t here = mem_in_page(gpa.v, len);
 
         memcpy(to,
-               page_hva(mem, page_index(mem, gpa.v)) + (gpa.v & MEM_PAGE_MASK),
+               page_hva(mem, mem_page_index(mem, gpa.v)) +
+                   (gpa.v & MEM_PAGE_MASK),
                here);
         to += here;
         gpa.v += here;
@@ -316,17 +292,21 @@ static int write_or_zero(struct mem *mem, gpa_t gpa, const uint8_t *from,
     if (!mem_is_ram(mem, gpa, len))
         return -EFAULT;
     while (len) {
-        size_t here = in_page(gpa.v, len);
-        int64_t i = page_index(mem, gpa.v);
-        uint8_t *to = page_hva(mem, i) + (gpa.v & MEM_PAGE_MASK);
+        size_t here = mem_in_page(gpa.v, len);
+        int64_t i = mem_page_index(mem, gpa.v);
+        uint8_t *to = page_own(mem, i, gpa);
 
+        if (!to)
+            return -EFAULT;
+        to += gpa.v & MEM_PAGE_MASK;
         if (from) {
             memcpy(to, from, here);
             from += here;
         } else {
             memset(to, 0, here);
         }
-        page_written(mem, i, gpa, here);
+        if (LIKELY(!mem->view))
+            page_written(mem, i, gpa, here);
         gpa.v += here;
         len -= here;
     }
@@ -348,10 +328,14 @@ int mem_zero(struct mem *mem, gpa_t gpa, uint64_t len)
 uint8_t *mem_tlb_page(struct mem *mem, gpa_t gpa, enum mem_access access,
                       uint32_t *word)
 {
-    int64_t i = page_index(mem, gpa.v);
+    int64_t i = mem_page_index(mem, gpa.v);
 
     if (i < 0)
         return NULL;
+    if (UNLIKELY(mem->view != NULL)) {
+        *word = 0;
+        return access == MEM_WRITE ? page_own(mem, i, gpa) : page_hva(mem, i);
+    }
     if (access == MEM_WRITE)
         *word = page_dirty(mem, i);
     else
@@ -366,14 +350,14 @@ uint8_t *mem_linear_hva(struct mem *mem)
 
 _Atomic uint32_t *mem_page_word(struct mem *mem, gpa_t gpa)
 {
-    int64_t i = page_index(mem, gpa.v);
+    int64_t i = mem_page_index(mem, gpa.v);
 
     return i < 0 ? NULL : &mem->word[i];
 }
 
 int mem_mark(struct mem *mem, gpa_t gpa, uint32_t bits)
 {
-    int64_t i = page_index(mem, gpa.v);
+    int64_t i = mem_page_index(mem, gpa.v);
     uint32_t old;
 
     DASSERT((bits & ~(MEM_CODE | MEM_WATCH)) == 0);
@@ -387,7 +371,7 @@ int mem_mark(struct mem *mem, gpa_t gpa, uint32_t bits)
 
 void mem_unmark(struct mem *mem, gpa_t gpa, uint32_t bits)
 {
-    int64_t i = page_index(mem, gpa.v);
+    int64_t i = mem_page_index(mem, gpa.v);
 
     if (i >= 0)
         atomic_fetch_and(&mem->word[i], ~(bits & (MEM_CODE | MEM_WATCH)));
@@ -418,7 +402,7 @@ uint32_t mem_epoch_next(struct mem *mem)
 
 bool mem_dirty_since(struct mem *mem, gpa_t gpa, uint32_t epoch)
 {
-    int64_t i = page_index(mem, gpa.v);
+    int64_t i = mem_page_index(mem, gpa.v);
 
     return i >= 0 && atomic_load(&mem->word[i]) >> MEM_EPOCH_SHIFT > epoch;
 }

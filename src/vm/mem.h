@@ -147,6 +147,42 @@ void mem_set_listener(struct mem *mem, struct mem_listener l);
 void mem_set_revoke(struct mem *mem,
                     void (*revoke)(void *ctx, gpa_t gpa, bool all), void *ctx);
 
+/* ---- a view: what would be written ---- */
+
+#define MEM_VIEW_PAGES 64
+#define MEM_VIEW_MARKS 64
+
+/** mem_view_create() - guest memory seen through copies
+ * Reads of the view are reads of @base (keeps); the first write to a page takes
+ * a copy that later reads and writes of the view go to. Nothing reaches @base,
+ * its page words or its listeners. All functions but mem_destroy take a view;
+ * a page beyond MEM_VIEW_PAGES cannot be written: mem_tlb_page gives NULL,
+ * the others -EFAULT, and mem_view_full says so. Thread: one.
+ * Return: 0 and *out (gives), or -ENOMEM. */
+MUST_CHECK int mem_view_create(struct mem *base, struct mem **out);
+void mem_view_destroy(struct mem *view);
+/** mem_view_reset() - forget the copies */
+void mem_view_reset(struct mem *view);
+/** mem_view_rewind() - the copies again as they were taken */
+void mem_view_rewind(struct mem *view);
+unsigned mem_view_count(const struct mem *view);
+bool mem_view_full(const struct mem *view);
+
+/* One copied page. */
+struct mem_view_page {
+    gpa_t gpa;
+    uint8_t *copy;
+    const uint8_t *before; /* as it was when it was copied */
+    const uint8_t *base;   /* as it is now */
+};
+
+/** mem_view_page() - copy @i, in the order in which they were taken */
+void mem_view_page(const struct mem *view, unsigned i,
+                   struct mem_view_page *out);
+/** mem_view_marked() - whether the 8 bytes at @gpa were given out by mem_get,
+ * as page-table entries are to have their A and D bits set */
+bool mem_view_marked(const struct mem *view, gpa_t gpa);
+
 /** mem_hash() - a 64-bit hash of all RAM (state hash of --clock virtual) */
 uint64_t mem_hash(struct mem *mem);
 

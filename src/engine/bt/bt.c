@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cpu/x86/insn.h"
+#include "engine/bt/check.h"
 #include "engine/bt/look.h"
 #include "engine/bt/priv.h"
 #include "vm/clock.h"
@@ -154,6 +155,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
         return err_set(e, -ENOMEM, "bt: out of memory");
     p->ncpus = host->ncpus;
     p->slice = SLICE_BYTES;
+    p->check = host->check;
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->queue, NULL);
     r = bt_look_create(host->look, &p->look, e);
@@ -177,6 +179,27 @@ static int init(const struct engine_host *host, struct engine_part **part,
     return 0;
 }
 
+static void check_add(struct bt_check_stats *sum, const struct bt *bt)
+{
+    const uint64_t *from = (const uint64_t *)(const void *)&bt->chk->st;
+    uint64_t *to = (uint64_t *)(void *)sum;
+
+    for (unsigned i = 0; i < sizeof *sum / sizeof *to; i++)
+        to[i] += from[i];
+}
+
+static void last_words(const struct engine_part *part)
+{
+    struct bt_check_stats sum = part->checked;
+
+    if (!part->check)
+        return;
+    for (unsigned i = 0; i < part->ncpus; i++)
+        if (part->bt[i] && part->bt[i]->chk)
+            check_add(&sum, part->bt[i]);
+    bt_check_say(&sum);
+}
+
 static void vcpu_destroy(struct engine_vcpu *v)
 {
     struct bt *bt = bt_of(v);
@@ -188,6 +211,9 @@ static void vcpu_destroy(struct engine_vcpu *v)
         bt->part->bt[bt->cpu->index] = NULL;
         pthread_mutex_unlock(&bt->part->queue);
     }
+    if (bt->chk)
+        check_add(&bt->part->checked, bt);
+    bt_check_destroy(bt);
     bt->cpu->kick.wake = NULL;
     interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)bt->in);
     bt_cache_fini(bt);
@@ -257,6 +283,9 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     r = part_attach(part, vm, e);
     if (!r)
         r = bt_cache_init(bt, e);
+    bt->check = part->check;
+    if (!r && bt->check)
+        r = bt_check_create(bt, e);
     if (r) {
         vcpu_destroy((struct engine_vcpu *)(void *)bt);
         return r;
@@ -318,7 +347,7 @@ static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,
     }
     i -= (unsigned)ARRAY_LEN(interp_names);
     if (i >= X86_OP_COUNT)
-        return NULL;
+        return bt_check_stat(bt, i - X86_OP_COUNT, value);
     *value = bt->callouts[i];
     return x86_op_name((enum x86_op)i);
 }
@@ -332,5 +361,6 @@ const struct engine_ops bt_engine = {
     .vcpu_run = bt_run,
     .vcpu_flush = vcpu_flush,
     .vcpu_revoke = vcpu_revoke,
+    .last_words = last_words,
     .vcpu_stat = vcpu_stat,
 };

@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define PAGE       (~UINT64_C(0xfff))
 #define MISSES_MAX 64
@@ -141,7 +140,7 @@ static void page_mark(struct bt *bt, struct bt_page *p)
     if (mem_mark(mem, gpa(p->gpa), MEM_CODE))
         p->marked = false;
     refs_unlock(bt, in);
-    bt_tlb_revoke_page(bt, p->host);
+    tlb_unwrite(bt->in, p->host);
 }
 
 static void page_unmark(struct bt *bt, struct bt_page *p)
@@ -300,27 +299,23 @@ void bt_inval_take(struct bt *bt)
         bt_page_written(bt, at[i], len[i]);
 }
 
-static void revoke_one(struct bt *bt)
+static void revoke_one(struct bt *bt, gpa_t at, bool all)
 {
-    struct interp *in = bt->in;
+    bool own = atomic_load(&bt->in_run) &&
+               pthread_equal(bt->thread, pthread_self());
 
-    if (atomic_load(&bt->in_run) && pthread_equal(bt->thread, pthread_self()))
-        return; /* page_mark drops its own */
-    atomic_store(&in->attn, 1);
-    bt_post(bt);
-    while (atomic_load(&in->running) && atomic_load(&in->attn))
-        nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+    if (!own)
+        bt_post(bt);
+    tlb_revoke_ask(bt->in, at, all, !own); /* our own: when we are back */
 }
 
 void bt_revoke(void *ctx, gpa_t at, bool all)
 {
     struct engine_part *part = ctx;
 
-    (void)at;
-    (void)all;
     for (unsigned i = 0; i < part->ncpus; i++)
         if (part->bt[i])
-            revoke_one(part->bt[i]);
+            revoke_one(part->bt[i], at, all);
 }
 
 /* ---- making ---- */

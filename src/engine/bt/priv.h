@@ -115,6 +115,12 @@ struct bt_stk {
 #define BT_STK_NONE BIT(63)
 
 /* What init made: the code memory of all vCPUs. */
+struct bt_check_stats {
+#define STAT(name, help) uint64_t name;
+#include "engine/bt/check.def"
+#undef STAT
+};
+
 struct engine_part {
     int fd;
     uint8_t *rx, *rw; /* ncpus slices; rx: each followed by its cells */
@@ -126,6 +132,8 @@ struct engine_part {
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
+    bool check;           /* lock-step */
+    struct bt_check_stats checked; /* by vCPUs that are gone */
 };
 
 struct bt_stats {
@@ -175,7 +183,6 @@ struct bt {
     uint64_t ib_sup[2][BT_IB_N];
     /* C only */
     bool ib_used[3];
-    bool check;       /* each block ends in C */
     uint64_t flushed; /* times that TLB entries were dropped */
     struct interp *in;
     struct engine_part *part;
@@ -210,6 +217,8 @@ struct bt {
     } inval[BT_INVAL_MAX];
     struct bt_stats st;
     uint64_t callouts[X86_OP_COUNT];
+    bool check;           /* lock-step: units are blocks, nothing is linked */
+    struct bt_check *chk; /* then; check.h */
 };
 
 /* Bits of the mode word, beside the TLB kind in bits 1-0. */
@@ -294,7 +303,6 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
 /** bt_stk_fill() - the stack's page is that of @va, whose entry was just filled
  */
 void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va);
-void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
 /* Bits 2 and up select: functions begin at multiples of 16. Entry 0 is for

@@ -4,7 +4,7 @@
  * modes, single steps, breakpoints), and what translated code asks of C when
  * the quick gate had no answer: callouts, faults, translation.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/check.h"
 
 #include "cpu/x86/insn.h"
 #include "cpu/x86/lapic.h"
@@ -209,9 +209,38 @@ static bool must_leave(struct bt *bt)
     return false;
 }
 
+/* Lock-step: translated code was left. Return: false: it did wrong. */
+static bool checked(struct bt *bt)
+{
+    bt_vec_save(bt);
+    return bt_check_end(bt);
+}
+
+/* Deliver cpu->exc. */
+static void faulted(struct bt *bt)
+{
+    bt->st.faults++;
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        bt_check_fault(bt);
+    }
+    interp_faulted(bt->in);
+}
+
+static const void *enter_block(struct bt *bt, const struct bt_block *b)
+{
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        bt_check_begin(bt, b);
+    }
+    return resume(bt, bt->rx + b->code);
+}
+
 /* Go on at cpu->rip. @how: BT_MODE_NOWIN or 0, for the first block. */
 static const void *go_on_as(struct bt *bt, uint32_t how)
 {
+    if (UNLIKELY(bt->check) && !checked(bt))
+        return NULL;
     while (!must_leave(bt)) {
         struct bt_block *b;
         bool fault;
@@ -221,16 +250,15 @@ static const void *go_on_as(struct bt *bt, uint32_t how)
         bt->mode &= ~BT_MODE_NOWIN;
         how = 0;
         if (fault) {
-            bt->st.faults++;
-            interp_faulted(bt->in);
+            faulted(bt);
             continue;
         }
         if (b)
-            return resume(bt, bt->rx + b->code);
-        if (step(bt)) {
-            bt->st.faults++;
-            interp_faulted(bt->in);
-        }
+            return enter_block(bt, b);
+        if (UNLIKELY(bt->check))
+            bt->chk->st.check_interp++;
+        if (step(bt))
+            faulted(bt);
     }
     return NULL;
 }
@@ -285,16 +313,19 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     const struct op *o = s == bt->sites ? NULL : site_op(bt, s);
     uint64_t flushed = bt->flushed;
     uint32_t mode = bt->mode;
+    bool alone = false; /* the rest is entered anew */
     int r;
 
     bt->st.callouts++;
     cpu->rip = s->va;
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        alone = bt_check_callout(bt);
+    }
     if (!o) {
         bt_vec_save(bt);
-        if (interp_step(in)) {
-            bt->st.faults++;
-            interp_faulted(in);
-        }
+        if (interp_step(in))
+            faulted(bt);
         return go_on(bt);
     }
     bt->callouts[o->insn->op]++;
@@ -304,8 +335,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     in->code_page = NULL;
     r = o->fn(in, o);
     if (r < 0) {
-        bt->st.faults++;
-        interp_faulted(in);
+        faulted(bt);
         return go_on(bt);
     }
     retire(bt, o, r);
@@ -320,7 +350,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     if (must_leave(bt))
         return NULL;
     bt_tlb_sync(bt);
-    if (r == OP_NEXT && !bt->dropped && bt->mode == mode &&
+    if (r == OP_NEXT && !bt->dropped && !alone && bt->mode == mode &&
         (bt->flushed == flushed || bt->reason == BT_G_CALLOUT))
         return resume_in(bt, s, s->next);
     return go_on(bt);
@@ -359,6 +389,18 @@ static const void *miss_window(struct bt *bt, const struct bt_site *s)
     return resume_in(bt, s, s->start);
 }
 
+/* Whether the access must be aligned and isn't: the page's entry is not to
+ * become dirty. */
+static bool misaligned(struct bt *bt, struct bt_site *s, uint64_t va)
+{
+    const struct op *o;
+
+    if (s->size < 16 || !(va & (s->size - 1U)))
+        return false;
+    o = site_op(bt, s);
+    return o && (x86_form_info(o->insn->form)->attr & (XA_ALIGN | XA_ALIGN16));
+}
+
 static const void *miss(struct bt *bt, struct bt_site *s)
 {
     unsigned flags = s->write ? X86_LIN_WRITE : X86_LIN_READ;
@@ -369,13 +411,13 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     bt->cpu->rip = s->va;
     if (s->window)
         return miss_window(bt, s);
-    if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va))
+    if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va) ||
+        misaligned(bt, s, va))
         return callout(bt, s);
     if (tlb_xlat(bt->in, va, flags, &x)) {
         if (!fault_comes_first(bt, s))
             return callout(bt, s);
-        bt->st.faults++;
-        interp_faulted(bt->in);
+        faulted(bt);
         return go_on(bt);
     }
     bt_tlb_sync(bt);
@@ -416,8 +458,11 @@ const void *bt_dispatch(struct bt *bt)
 
     bt_sys_in(bt);
     code = dispatch(bt);
-    if (!code)
+    if (!code) {
         bt_vec_save(bt);
+        if (UNLIKELY(bt->check))
+            (void)bt_check_end(bt);
+    }
     return code;
 }
 
@@ -485,6 +530,11 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         bt_unpost(bt);
         if (atomic_load(&bt->inval_n))
             bt_inval_take(bt);
+        if (UNLIKELY(bt->check) && bt->chk->failed) {
+            exit->reason = EXIT_FAILED;
+            memcpy(exit->why, bt->chk->why, sizeof bt->chk->why);
+            break;
+        }
         if (interp_attend(in, &exit->reason))
             break;
         run_some(bt);

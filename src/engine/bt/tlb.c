@@ -143,6 +143,25 @@ static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
     }
 }
 
+/* The interpreter's TLB gave up write rights. */
+static void unwrite(void *outer, uint64_t lin, unsigned slot,
+                    const uint8_t *host)
+{
+    struct bt *bt = outer;
+    unsigned i = bt_tlb_index(lin);
+
+    (void)slot;
+    for (unsigned k = 0; k < 3; k++) {
+        struct bt_stk *stk = bt_stk(bt, k);
+
+        if (bt->tlb[k].delta[i] - bt->tlb[k].w[i] == (uintptr_t)host)
+            bt->tlb[k].w[i] = no_key(i);
+        if (stk->delta - stk->w == (uintptr_t)host)
+            stk->w = BT_STK_NONE;
+    }
+    bt->flushed++;
+}
+
 /* ---- hooks of cpu/x86 ---- */
 
 static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
@@ -172,22 +191,6 @@ void bt_tlb_init(struct bt *bt)
     for (unsigned k = 0; k < 3; k++)
         stk_drop(bt_stk(bt, k));
     bt->in->dropped = page_drop;
+    bt->in->unwrite = unwrite;
     bt_tlb_flush(bt);
-}
-
-void bt_tlb_revoke_page(struct bt *bt, const uint8_t *host)
-{
-    for (unsigned k = 0; k < 3; k++) {
-        struct bt_stk *stk = bt_stk(bt, k);
-
-        for (unsigned i = 0; i < BT_TLB_N; i++)
-            if (bt->tlb[k].delta[i] - bt->tlb[k].w[i] == (uintptr_t)host)
-                bt->tlb[k].w[i] = no_key(i);
-        if (stk->delta - stk->w == (uintptr_t)host)
-            stk->w = BT_STK_NONE;
-    }
-    bt->flushed++;
-    for (unsigned i = 0; i < TLB_KINDS * TLB_ENTRIES; i++)
-        if (bt->in->tables[i].host == host)
-            bt->in->tables[i].w = 0;
 }

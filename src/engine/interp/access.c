@@ -29,10 +29,8 @@ void interp_leave(struct interp *in)
 void interp_enter(struct interp *in)
 {
     atomic_store(&in->running, 1);
-    if (UNLIKELY(atomic_load(&in->attn))) {
-        tlb_flush_all(in);
-        atomic_store(&in->attn, 0);
-    }
+    if (UNLIKELY(atomic_load(&in->attn)))
+        tlb_revoke_take(in);
     in->check = true;
     if (in->vclock)
         in->stop_at = 0; /* a timer may have been armed */

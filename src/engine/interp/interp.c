@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
-#include <time.h>
 
 static void probe(struct engine_probe *p)
 {
@@ -77,19 +76,9 @@ static void vcpu_flush(struct engine_vcpu *v)
     interp_mode_update(in);
 }
 
-/* The request stands in attn; the vCPU drops its TLB at the next block
- * boundary, or before it touches guest memory again if it isn't in guest code.
- * Either it sees attn set, or we see it not running (both are sequentially
- * consistent). One request at a time or many: all wait for attn to fall. */
 static void vcpu_revoke(struct engine_vcpu *v, gpa_t gpa, bool all)
 {
-    struct interp *in = interp_of(v);
-
-    (void)gpa;
-    (void)all;
-    atomic_store(&in->attn, 1);
-    while (atomic_load(&in->running) && atomic_load(&in->attn))
-        nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+    tlb_revoke_ask(interp_of(v), gpa, all, true);
 }
 
 void interp_stats_get(const struct engine_vcpu *v, struct interp_stats *out)

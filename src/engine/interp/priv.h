@@ -11,6 +11,7 @@
 #include "cpu/x86/exceptions.h"
 #include "cpu/x86/state.h"
 #include "engine/interp/interp.h"
+#include "vm/mem.h"
 
 struct interp;
 struct op;
@@ -155,7 +156,7 @@ struct interp {
     bool vclock;
     /* TLB */
     struct tlb_ent *tables; /* TLB_KINDS * TLB_ENTRIES */
-    uint64_t spread[2];     /* by address bit 63: tlb_index */
+    struct tlb_writers *writers;
     uint64_t gen_last, epoch_last;
     uint64_t epoch[2];
     bool upper_nonglobal;
@@ -172,6 +173,9 @@ struct interp {
     struct block *one; /* block_get_one's place */
     uint64_t rng;      /* virtual clock's RDRAND */
     bool host_rdrand;
+    /* An engine that runs code twice: what is not RAM faults (cpu->exc is not
+     * filled) and is noted. */
+    bool closed, closed_hit;
     bool lin_stop;  /* cpu->lin wrote the running block's page */
     uint64_t wraps; /* times that generations began anew */
     void *outer;    /* the engine whose slow path this is, or NULL */
@@ -179,6 +183,9 @@ struct interp {
     /* a page of 2^@shift bytes around @lin is held no longer; @code: code may
      * have been fetched from it; may be NULL */
     void (*dropped)(void *outer, uint64_t lin, unsigned shift, bool code);
+    /* write rights at @lin, under that PCID's slot, are gone; may be NULL */
+    void (*unwrite)(void *outer, uint64_t lin, unsigned slot,
+                    const uint8_t *host);
     struct interp_stats st;
 };
 
@@ -211,17 +218,24 @@ static inline struct tlb_seen *tlb_seen_of(struct interp *in, uint64_t lin)
     return lin >> 63 ? &in->upper_seen : &in->pcid[in->pcid_cur].seen;
 }
 
-/** tlb_index() - where the tables hold @lin: PCIDs that map the same addresses
- * lie apart, and so do the kernel's views of one page */
-static ALWAYS_INLINE unsigned tlb_index(const struct interp *in, uint64_t lin)
+/** tlb_index_in() - where the tables hold @lin of that PCID's slot (any slot
+ * for the upper half): PCIDs that map the same addresses lie apart, and so do
+ * the kernel's views of one page */
+static ALWAYS_INLINE unsigned tlb_index_in(unsigned slot, uint64_t lin)
 {
-    return (unsigned)(lin >> 12 ^ lin >> 22 ^ in->spread[lin >> 63]) &
+    return (unsigned)(lin >> 12 ^ lin >> 22 ^ (lin >> 63 ? 0 : slot * 0x25bU)) &
            (TLB_ENTRIES - 1);
 }
 
+/** tlb_index() - the same for the current PCID */
+static ALWAYS_INLINE unsigned tlb_index(const struct interp *in, uint64_t lin)
+{
+    return tlb_index_in(in->pcid_cur, lin);
+}
+
 /** tlb_ent_of() - the entry that would hold @lin for accesses of @kind */
-static ALWAYS_INLINE struct tlb_ent *
-tlb_ent_of(const struct interp *in, unsigned kind, uint64_t lin)
+static ALWAYS_INLINE struct tlb_ent *tlb_ent_of(const struct interp *in,
+                                                unsigned kind, uint64_t lin)
 {
     return &in->tables[kind * TLB_ENTRIES + tlb_index(in, lin)];
 }
@@ -233,6 +247,20 @@ static inline void tlb_code_note(struct interp *in, uint64_t lin)
 
     tlb_seen_of(in, lin)->code[p / 64] |= BIT(p % 64);
 }
+
+/* ---- writers.c ---- */
+
+int tlb_writers_init(struct interp *in);
+void tlb_writers_fini(struct interp *in);
+/** tlb_writer_note() - the tables get write rights to page @host at @lin */
+void tlb_writer_note(struct interp *in, const uint8_t *host, uint64_t lin);
+/** tlb_unwrite() - drop all write rights to page @host */
+void tlb_unwrite(struct interp *in, const uint8_t *host);
+/** tlb_revoke_ask() - have the vCPU drop write rights to page @at, or @all
+ * @wait: until it has, or is not in guest code. Thread: any. */
+void tlb_revoke_ask(struct interp *in, gpa_t at, bool all, bool wait);
+/** tlb_revoke_take() - do what was asked for; attn falls */
+void tlb_revoke_take(struct interp *in);
 
 #define RMW_LOCK 0x100U /* in rmw_open's flags: LOCK, or XCHG */
 

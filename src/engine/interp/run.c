@@ -267,10 +267,8 @@ bool interp_attend(struct interp *in, enum exit_reason *reason)
 {
     struct x86_cpu *cpu = in->cpu;
 
-    if (atomic_load(&in->attn)) {
-        tlb_flush_all(in);
-        atomic_store(&in->attn, 0);
-    }
+    if (atomic_load(&in->attn))
+        tlb_revoke_take(in);
     if (cpu->icount + BLOCK_OPS_MAX > in->stop_at) {
         limits_update(in);
         if (cpu->icount >= in->clock_at) {

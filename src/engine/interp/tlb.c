@@ -244,7 +244,6 @@ static void gens_load(struct interp *in)
         (in->kind == TLB_USER || in->cpu->cpl == 3 ? 4U : 0U) | in->mode;
 
     in->gen[0] = s->gen;
-    in->spread[0] = in->pcid_cur * UINT64_C(0x25b); /* any odd number */
     in->epoch[0] = s->epoch;
     in->xtag[0] = in->epoch[0] << 3 | key;
     in->xtag[1] = in->epoch[1] << 3 | key;
@@ -336,9 +335,10 @@ static void fill(struct interp *in, uint64_t lin, unsigned flags,
     e->host = page;
     e->r = w->allow & allow[kind][0] ? tag : 0;
     e->x = w->allow & allow[kind][2] ? tag : 0;
-    if ((w->allow & allow[kind][1]) && w->dirty && direct)
+    if ((w->allow & allow[kind][1]) && w->dirty && direct) {
+        tlb_writer_note(in, page, lin);
         e->w = tag;
-    else if (!same || !(w->allow & allow[kind][1]))
+    } else if (!same || !(w->allow & allow[kind][1]))
         e->w = 0;
 }
 
@@ -363,7 +363,8 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
     if (!page) {
         x->host = NULL;
         x->direct = false;
-        return 0;
+        in->closed_hit = in->closed;
+        return UNLIKELY(in->closed) ? X86_FAULT : 0;
     }
     x->host = page + (w.gpa.v & 0xfff);
     x->direct = !(word & (MEM_CODE | MEM_WATCH));
@@ -375,7 +376,7 @@ int tlb_init(struct interp *in)
 {
     in->tables =
         aligned_alloc(64, sizeof *in->tables * (size_t)TLB_KINDS * TLB_ENTRIES);
-    if (!in->tables)
+    if (!in->tables || tlb_writers_init(in))
         return -ENOMEM;
     in->pcid[0].pcid = pcid_now(in->cpu);
     tables_clear(in);
@@ -387,5 +388,6 @@ int tlb_init(struct interp *in)
 
 void tlb_fini(struct interp *in)
 {
+    tlb_writers_fini(in);
     free(in->tables);
 }

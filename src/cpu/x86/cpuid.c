@@ -8,9 +8,11 @@
  * and TLS crawl without. RDRAND and RDSEED are emulated (the input gate).
  * AVX-512, PKU, MPX, TSX, VMX, MONITOR are never shown.
  *
- * All levels say family 6 model 0x8f stepping 8: a model that Linux knows as
- * free of the bugs that have no "not affected" bit, so that what
- * IA32_ARCH_CAPABILITIES says decides about mitigations.
+ * All levels say family 6 model 0xf0: a model that nobody has. Programs and
+ * libraries that choose code by the model (target_clones) would take a known
+ * one's AVX-512 for granted. Linux counts an unknown model as affected only by
+ * bugs that have a "not affected" bit, so that what IA32_ARCH_CAPABILITIES says
+ * decides about mitigations.
  */
 #include "cpu/x86/cpuid.h"
 
@@ -20,7 +22,7 @@
 #include <cpuid.h>
 #include <errno.h>
 
-#define SIGNATURE 0x000806f8U
+#define SIGNATURE 0x000f0600U
 #define MAX_BASIC 0x1fU
 #define MAX_EXT   0x80000008U
 #define MAX_KVM   0x40000010U

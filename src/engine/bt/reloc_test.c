@@ -144,8 +144,8 @@ TEST(code_holds_no_host_address)
     while (f && fgets(line, sizeof line, f)) {
         unsigned long long lo, hi;
 
-        if (sscanf(line, "%llx-%llx", &lo, &hi) != 2)
-            continue;
+        if (sscanf(line, "%llx-%llx", &lo, &hi) != 2 || hi - lo > 1 << 30)
+            continue; /* sanitizers have tables as large as all else */
         maps++;
         CHECK_EQ(addresses(w.bt->rx, w.bt->code_at, lo, hi), 0);
     }

@@ -31,7 +31,8 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 def options():
     p = argparse.ArgumentParser(usage="%(prog)s [options] -- RUN-ARGUMENTS")
     p.add_argument("--doppel", default=os.path.join(TOP, "doppel"))
-    p.add_argument("--symbols", help="System.map or /proc/kallsyms of the guest")
+    p.add_argument("--symbols", help="System.map or /proc/kallsyms of the "
+                   "guest; auto: the default guest's, asked for once")
     p.add_argument("--row", help="count between `begin ROW` and `end ROW` only")
     p.add_argument("--after", type=float, default=0,
                    help="leave the first SECONDS out")
@@ -42,6 +43,25 @@ def options():
     p.add_argument("--show", action="store_true", help="show the console")
     p.add_argument("args", nargs="+")
     return p.parse_args()
+
+
+def guest_symbols(doppel):
+    """What the default guest's kernel says of itself, kept beside it."""
+    kernel = os.path.join(TOP, "o/guest/vmlinuz")
+    path = os.path.join(TOP, "o/guest/kallsyms")
+    if os.path.exists(path) and \
+            os.path.getmtime(path) > os.path.getmtime(kernel):
+        return path
+    out = subprocess.run(
+        [doppel, "run", "--engine", "bt", "--append", "nokaslr doppel.exec="
+         '"echo 0 >/proc/sys/kernel/kptr_restrict; cat /proc/kallsyms"'],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        errors="replace", check=True).stdout
+    with open(path, "w", encoding="utf-8") as f:
+        for line in out.splitlines():
+            if re.match(r"[0-9a-f]{16} \w ", line):
+                f.write(line.rstrip() + "\n")
+    return path
 
 
 def run(o, data, dump):
@@ -182,6 +202,8 @@ def table(title, counter, total, top):
 
 def main():
     o = options()
+    if o.symbols == "auto":
+        o.symbols = guest_symbols(o.doppel)
     tmp = tempfile.mkdtemp(prefix="bt-prof.")
     data, dump = os.path.join(tmp, "perf.data"), os.path.join(tmp, "blocks")
     spans = run(o, data, dump)

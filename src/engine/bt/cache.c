@@ -188,14 +188,13 @@ static uint32_t *bucket_of(struct bt *bt, const uint8_t *src)
 static void block_drop(struct bt *bt, struct bt_block *b)
 {
     uint32_t *p = bucket_of(bt, b->src);
-    uint64_t va = b->va ^ 4;
 
     while (*p && &bt->blocks[*p - 1] != b)
         p = &bt->blocks[*p - 1].hash_next;
     if (*p)
         *p = b->hash_next;
     b->valid = false;
-    bt->cells[b->cell] = b->cell_neg ? -va : va;
+    bt->cells[b->cell] = -(b->va ^ 4);
     while (b->in) {
         struct bt_site *s = &bt->sites[b->in];
 

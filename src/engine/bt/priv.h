@@ -63,8 +63,7 @@ struct bt_block {
     uint32_t indirect; /* ... for indirect jumps, target in R11 */
     uint32_t code_end;
     uint32_t cold, cold_end;
-    uint32_t cell;      /* of va; spoilt when the block is dropped */
-    bool cell_neg;      /* minus va */
+    uint32_t cell;      /* of minus va; spoilt when the block is dropped */
     uint32_t in;        /* links into it: site; 0: none */
     uint32_t hash_next; /* index + 1 */
     uint32_t page_next; /* index + 1: blocks of the same guest page */

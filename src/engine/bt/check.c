@@ -23,6 +23,8 @@
 /* So many times in a row a block may differ while others write. */
 #define SUSPECT_MAX 16
 
+#define NOWHERE     (UINT64_C(1) << 63) /* not canonical */
+
 static void state_copy(struct x86_cpu *to, const struct x86_cpu *from)
 {
     memcpy(to, from, offsetof(struct x86_cpu, xsave));
@@ -225,6 +227,7 @@ void bt_check_begin(struct bt *bt, const struct bt_block *b)
     c->block = (uint32_t)(b - bt->blocks);
     c->va = b->va;
     c->n = b->ninsns;
+    c->called = NOWHERE;
     c->dma_before = c->dma;
     c->dma = atomic_load(&cpu->vm->gate.count[INPUT_DMA]);
     state_copy(&c->start, cpu);
@@ -304,6 +307,8 @@ static void compare(struct bt *bt, unsigned k, uint64_t live)
         return;
     }
     unsuspect(c);
+    if (k == 0)
+        return; /* not begun: the same again by other code */
     c->st.check_insns += k;
     if (k == c->n)
         c->st.check_whole++;
@@ -332,18 +337,13 @@ static void ended(struct bt *bt, unsigned k)
 {
     struct bt_check *c = bt->chk;
     const struct x86_cpu *cpu = bt->cpu;
-    uint64_t live = 0;
 
-    if (c->k > k || (c->stop == CHECK_FULL && c->k == k))
+    /* Whatever stopped the reference may have been half done. */
+    if (c->k > k || (c->k == k && c->stop != CHECK_DONE))
         reference_again(c, k);
-    if (c->k == k && c->stop != CHECK_FAULT) {
-        if (k == 0) {
-            c->st.check_external++;
-        } else {
-            /* Elsewhere the code that follows may be known not to read them. */
-            live = k == c->n && c->exact ? X86_FL_ARITH : 0;
-            compare(bt, k, live);
-        }
+    if (c->k == k) {
+        /* Elsewhere the code that follows may be known not to read them. */
+        compare(bt, k, k == c->n && c->exact ? X86_FL_ARITH : 0);
         return;
     }
     if (c->stop == CHECK_FULL)
@@ -370,7 +370,7 @@ bool bt_check_end(struct bt *bt)
     } else if (cpu->rip == va && (cpu->rflags & X86_FL_RF)) {
         c->st.check_paused++;
     } else {
-        k = insn_at(c, va) + 1;
+        k = insn_at(c, va) + (c->called == va);
         ended(bt, k);
     }
     c->pending = false;
@@ -400,10 +400,15 @@ void bt_check_fault(struct bt *bt)
 bool bt_check_callout(struct bt *bt)
 {
     struct bt_check *c = bt->chk;
+    uint64_t va = bt->cpu->rip;
 
-    if (!c->pending || c->stop != CHECK_EXTERNAL || c->ip[c->k] != bt->cpu->rip)
+    c->called = va;
+    if (!c->pending || c->stop != CHECK_EXTERNAL || c->ip[c->k] != va)
         return false;
-    ended(bt, c->k);
+    if (c->k == 0)
+        c->st.check_external++;
+    else
+        ended(bt, c->k);
     c->pending = false;
     return true;
 }

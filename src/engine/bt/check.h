@@ -38,6 +38,7 @@ struct bt_check {
     unsigned k; /* how many the reference ran */
     enum bt_check_stop stop;
     uint64_t ip[BT_BLOCK_INSNS + 1];
+    uint64_t called; /* rip of the last instruction that a callout ran */
     uint64_t dma, dma_before; /* inputs by DMA: now, at the block before */
     /* inputs that the reference took, for the second run */
     struct {

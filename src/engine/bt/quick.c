@@ -12,7 +12,7 @@ const void *bt_quick(struct bt *bt);
 
 static ALWAYS_INLINE uint64_t key_none(unsigned i)
 {
-    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x1000) : 0;
+    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x2000) : 0;
 }
 
 /* Copy the second level's entry of @va. Return: whether the access may go. */

@@ -7,8 +7,9 @@
  *
  * A key is minus the page's address: address + key is the offset in the page,
  * or too large. An empty entry's key is that of a page that another index has:
- * page 0, or page 1 for the entries of page 0 and of the last page, from whose
- * last bytes an access would wrap around into page 0. Beside the keys stands
+ * page 0, or page 2 for the entries of page 0 and of the last page. It must not
+ * be the page after one that has the index, either: an access of the last bytes
+ * would wrap around and seem to be in it. Beside the keys stands
  * what is to be added to a guest address for the host's.
  */
 #include "engine/bt/priv.h"
@@ -19,7 +20,7 @@
 
 static uint64_t no_key(unsigned i)
 {
-    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x1000) : 0;
+    return i == 0 || i == BT_TLB_N - 1 ? -UINT64_C(0x2000) : 0;
 }
 
 static void stk_drop(struct bt_stk *stk)

@@ -178,13 +178,14 @@ void blk_vm_run(struct blk_vm *v, uint64_t budget, struct blk_exit *x);
 void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
                    uint64_t rflags);
 
-/** blk_vm_clean() - put back what @p changed */
-void blk_vm_clean(struct blk_vm *v, const struct blk_prog *p);
+/** blk_vm_clean() - put the code pages back; @exact: the tables, too, with
+ * Accessed and Dirty bits (one of the VMs has run what the other has not) */
+void blk_vm_clean(struct blk_vm *v, bool exact);
 
 /** blk_vm_bytes() - guest-physical page @page, host's; NULL: behind the end */
 const uint8_t *blk_vm_page(const struct blk_vm *v, unsigned page);
 
-/** blk_vm_fetch() - @n bytes of code at @va; false: not in the code region */
+/** blk_vm_fetch() - @n bytes of code at @va; false: nothing is mapped there */
 bool blk_vm_fetch(const struct blk_vm *v, uint64_t va, uint8_t *out,
                   unsigned n);
 

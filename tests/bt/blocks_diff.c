@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEAD_STEPS 60U
+#define DEAD_STEPS 200U
 
 static const char *const gpr_name[16] = {
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -65,19 +65,36 @@ static uint64_t overwritten(const struct x86_insn *i,
     }
 }
 
+struct walk {
+    unsigned n;
+    uint64_t seen[DEAD_STEPS];
+};
+
+/* Whether @rip was looked at before: going round reads nothing new. */
+static bool seen(struct walk *w, uint64_t rip)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        if (w->seen[i] == rip)
+            return true;
+    w->seen[w->n++] = rip;
+    return false;
+}
+
 /* Which of the flags @live, live or not yet known, may be read from @rip on
  * before they are overwritten. */
 static uint64_t live_at(const struct blk_vm *v, uint64_t rip, uint64_t live,
-                        unsigned *steps)
+                        struct walk *w)
 {
     uint64_t read = 0;
 
-    while (live && (*steps)++ < DEAD_STEPS) {
+    while (live && w->n < DEAD_STEPS) {
         const struct x86_form_info *fi;
         uint8_t b[16];
         struct x86_insn i;
         uint64_t next;
 
+        if (seen(w, rip))
+            return read;
         memset(b, BLK_FILL, sizeof b);
         if (!blk_vm_fetch(v, rip, b, 15) ||
             x86_decode(b, 15, X86_MODE_64, &i) != X86_DEC_OK)
@@ -97,7 +114,7 @@ static uint64_t live_at(const struct blk_vm *v, uint64_t rip, uint64_t live,
             return read | live;
         rip = next + i.imm;
         if (is_jcc(&i) || i.op == X86_OP_LOOP || i.op == X86_OP_JCXZ)
-            read |= live_at(v, next, live, steps);
+            read |= live_at(v, next, live, w);
         else if (i.op != X86_OP_JMP && i.op != X86_OP_CALL)
             return read | live;
     }
@@ -108,7 +125,7 @@ static uint64_t live_at(const struct blk_vm *v, uint64_t rip, uint64_t live,
  * over its faults. */
 static uint64_t dead_flags(const struct blk_vm *v, const struct blk_exit *x)
 {
-    unsigned steps = 0;
+    struct walk w = {0};
 
     switch (x->vector) {
     case X86_VEC_BP:
@@ -116,7 +133,7 @@ static uint64_t dead_flags(const struct blk_vm *v, const struct blk_exit *x)
     case X86_VEC_DB:
         return 0;
     default:
-        return X86_FL_ARITH & ~live_at(v, x->rip, X86_FL_ARITH, &steps);
+        return X86_FL_ARITH & ~live_at(v, x->rip, X86_FL_ARITH, &w);
     }
 }
 
@@ -238,10 +255,15 @@ static bool compared(unsigned page)
 }
 
 /* CPUs may walk ahead: tables' entries are Accessed or not (SDM vol. 3A 4.8).
- * Dirty is exact. */
-static uint8_t mask_of(unsigned page, unsigned i)
+ * The translator looks a store's page up before a floating-point exception
+ * may prevent the store: Dirty then stands without one. It never lacks. */
+static bool same_byte(unsigned page, unsigned i, uint8_t a, uint8_t b)
 {
-    return page < 0xc && i % 8 == 0 ? 0xdf : 0xff;
+    if (page < 0xc && i % 8 == 0) {
+        a |= 0x20 | (b & 0x40);
+        b |= 0x20;
+    }
+    return a == b;
 }
 
 static bool same_page(unsigned page, const uint8_t *a, const uint8_t *b)
@@ -249,7 +271,7 @@ static bool same_page(unsigned page, const uint8_t *a, const uint8_t *b)
     if (memcmp(a, b, 4096) == 0)
         return true;
     for (unsigned i = 0; i < 4096; i++)
-        if ((a[i] ^ b[i]) & mask_of(page, i))
+        if (!same_byte(page, i, a[i], b[i]))
             return false;
     return true;
 }
@@ -263,7 +285,7 @@ const char *blk_differ_memory(const struct blk_vm *a, const struct blk_vm *b,
         if (!compared(page) || same_page(page, pa, pb))
             continue;
         for (unsigned i = 0; i < 4096; i++)
-            if ((pa[i] ^ pb[i]) & mask_of(page, i)) {
+            if (!same_byte(page, i, pa[i], pb[i])) {
                 snprintf(text, n, "guest-physical %x: %02x, not %02x",
                          page * 4096 + i, pb[i], pa[i]);
                 break;

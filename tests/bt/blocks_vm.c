@@ -24,21 +24,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RAM       (2U << 20)
-#define PAGES     (RAM / 4096)
-#define GPA_PF    0x10000U
-#define GPA_SYSC  0x10800U
-#define GPA_CODE  0x20000U
-#define GPA_DATA  0x30000U
-#define GPA_CELLS 0x40000U
-#define HANDLERS  (BLK_SYS + 0xf000)
-#define IST_TOP   0xf000U
-#define LAZY_PAGE 3U
-#define PTE_P     1U
-#define PTE_W     2U
-#define PTE_U     4U
-#define PTE_LARGE 0x80U
-#define PTE_NX    BIT(63)
+#define RAM          (2U << 20)
+#define PAGES        (RAM / 4096)
+#define GPA_PF       0x10000U
+#define GPA_SYSC     0x10800U
+#define GPA_CODE     0x20000U
+#define GPA_DATA     0x30000U
+#define GPA_CELLS    0x40000U
+#define HANDLERS     (BLK_SYS + 0xf000)
+#define IST_TOP      0xf000U
+#define LAZY_PAGE    3U
+#define SYSTEM_PAGES 0x12U
+#define IST_PAGE     0xeU
+#define PTE_P        1U
+#define PTE_W        2U
+#define PTE_U        4U
+#define PTE_LARGE    0x80U
+#define PTE_NX       BIT(63)
 
 struct blk_vm {
     struct vm vm;
@@ -50,6 +52,7 @@ struct blk_vm {
     uint8_t *page[PAGES];
     struct mem_iov pin[PAGES];
     uint8_t pattern[BLK_DATA_BYTES];
+    uint8_t system[SYSTEM_PAGES * 4096]; /* page 0 and up, as made */
 };
 
 static void poke(struct blk_vm *v, uint64_t at, const void *p, size_t n)
@@ -268,6 +271,8 @@ struct blk_vm *blk_vm_open(const struct engine_ops *ops,
     make_code(v);
     make_pattern(v);
     pin_pages(v);
+    for (unsigned i = 0; i < SYSTEM_PAGES; i++)
+        memcpy(v->system + i * 4096ULL, v->page[i], 4096);
     make_cpu(&v->cpu);
     ops->vcpu_flush(v->v);
     v->start = v->cpu;
@@ -307,9 +312,10 @@ bool blk_vm_fetch(const struct blk_vm *v, uint64_t va, uint8_t *out, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         uint64_t off = va + i - (va >> 63 ? BLK_KCODE : BLK_UCODE);
 
-        if (off >= BLK_CODE_BYTES)
+        off = off < BLK_CODE_BYTES ? GPA_CODE + off : va + i - BLK_SYS;
+        if (off >= RAM)
             return i > 0;
-        out[i] = v->page[GPA_CODE / 4096 + off / 4096][off % 4096];
+        out[i] = v->page[off / 4096][off % 4096];
     }
     return true;
 }
@@ -366,12 +372,37 @@ static void reset_lazy(struct blk_vm *v)
     }
 }
 
+/* What kernel code wrote into tables, descriptors, handlers; with @exact
+ * Accessed and Dirty bits, too. */
+static void reset_system(struct blk_vm *v, bool exact)
+{
+    bool flush = exact;
+
+    for (unsigned page = 0; page < SYSTEM_PAGES; page++) {
+        const uint8_t *want = v->system + page * 4096ULL, *have = v->page[page];
+
+        if (page == IST_PAGE || memcmp(have, want, 4096) == 0)
+            continue;
+        for (unsigned i = 0; i < 4096; i++) {
+            bool bits = page < 0xc && i % 8 == 0 && !exact;
+
+            if (((have[i] ^ want[i]) & (bits ? 0x9f : 0xff)) == 0)
+                continue;
+            poke(v, page * 4096ULL + i, want + i, 1);
+            flush = true;
+        }
+    }
+    if (flush)
+        v->ops->vcpu_flush(v->v);
+}
+
 void blk_vm_load(struct blk_vm *v, const struct blk_prog *p)
 {
     uint64_t cells[BLK_CELLS] = {0};
 
     reset_cpu(v);
     reset_lazy(v);
+    reset_system(v, false);
     put_code(v, p->code, p->lo, p->hi);
     for (unsigned i = 0; i < BLK_DATA_PAGES; i++) {
         uint8_t *page = v->page[GPA_DATA / 4096 + i];
@@ -484,12 +515,13 @@ void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
     cpu->shadow = 0;
 }
 
-void blk_vm_clean(struct blk_vm *v, const struct blk_prog *p)
+void blk_vm_clean(struct blk_vm *v, bool exact)
 {
-    static uint8_t fill[BLK_CODE_BYTES];
+    static const struct {
+        uint8_t b[BLK_CODE_BYTES];
+    } fill = {{[0 ... BLK_CODE_BYTES - 1] = BLK_FILL}};
 
-    (void)p;
-    if (!fill[0])
-        memset(fill, BLK_FILL, sizeof fill);
-    put_code(v, fill, 0, BLK_CODE_BYTES);
+    put_code(v, fill.b, 0, BLK_CODE_BYTES);
+    if (exact)
+        reset_system(v, true);
 }

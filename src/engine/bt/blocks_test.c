@@ -180,7 +180,8 @@ static uint64_t next_rip(const struct harness *h, const struct blk_exit *x)
         break;
     }
     memset(b, 0xcc, sizeof b);
-    if (!blk_vm_fetch(h->a, x->rip, b, 15))
+    if (x->rip - blk_code(p) >= BLK_CODE_BYTES ||
+        !blk_vm_fetch(h->a, x->rip, b, 15))
         return 0;
     if (x86_decode(b, 15, X86_MODE_64, &i) != X86_DEC_OK)
         i.len = i.len ? i.len : 1;
@@ -191,8 +192,8 @@ static uint64_t next_rip(const struct harness *h, const struct blk_exit *x)
 static bool jumped_away(const struct harness *h)
 {
     return h->xa.end == BLK_END_FAULT && h->xb.end == BLK_END_FAULT &&
-           h->xa.vector == X86_VEC_GP && h->xb.vector == X86_VEC_GP &&
-           h->xa.rip != h->xb.rip && !x86_canonical(h->xb.rip);
+           h->xa.vector == h->xb.vector && h->xa.rip != h->xb.rip &&
+           !x86_canonical(h->xb.rip);
 }
 
 static enum verdict leg(struct harness *h)
@@ -251,8 +252,8 @@ static enum verdict run_prog(struct harness *h)
         v = one_run(h);
     if (v == DIFFERS)
         return v;
-    blk_vm_clean(h->a, &h->prog);
-    blk_vm_clean(h->b, &h->prog);
+    blk_vm_clean(h->a, v != SAME);
+    blk_vm_clean(h->b, v != SAME);
     return v;
 }
 

@@ -60,7 +60,18 @@ static void count_hot(const char *hex, struct cost *c)
     }
 }
 
-/* Blocks of the page TVM_CODE in the records at @fd. */
+/* Whether @line begins a block of the page TVM_CODE: as it is made first, not
+ * again after an access's fault. */
+static bool begins_ours(const char *line)
+{
+    const char *mode = strstr(line, " mode=");
+
+    return strncmp(line, "block va=", 9) == 0 && mode &&
+           strtoull(line + 9, NULL, 16) >> 12 == TVM_CODE >> 12 &&
+           !(strtoul(mode + 6, NULL, 16) & BT_MODE_NOWIN);
+}
+
+/* Those blocks in the records at @fd. */
 static struct cost read_records(int fd)
 {
     static char text[1 << 20];
@@ -72,7 +83,7 @@ static struct cost read_records(int fd)
     text[n > 0 ? n : 0] = 0;
     while ((line = strsep(&rest, "\n")) != NULL) {
         if (strncmp(line, "block va=", 9) == 0)
-            ours = strtoull(line + 9, NULL, 16) >> 12 == TVM_CODE >> 12;
+            ours = begins_ours(line);
         else if (ours && strncmp(line, "hot ", 4) == 0)
             count_hot(line + 4, &c);
     }

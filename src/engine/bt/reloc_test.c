@@ -154,21 +154,29 @@ TEST(code_holds_no_host_address)
         fclose(f);
 }
 
-/* In the other process: the code goes elsewhere, and what holds its addresses
- * outside of it is dropped. */
+/* In the other process: the code and its own copy of the cells go elsewhere.
+ * What leads into code, all of it data, is led to where it is now. */
 static void move_code(struct world *w)
 {
-    size_t n = w->part->slice * w->part->ncpus;
-    uint8_t *old = w->part->rx, *to;
+    struct bt *bt = w->bt;
+    size_t code = w->part->slice, cells = sizeof *bt->cells * BT_CELLS_MAX;
+    uint8_t *old = bt->rx, *to;
 
-    to = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    to =
+        mmap(NULL, code + cells, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(to != MAP_FAILED);
-    to = mremap(old, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    CHECK(to != MAP_FAILED && to != old);
-    w->bt->rx = to + (w->bt->rx - old);
-    w->part->rx = to;
-    for (unsigned k = 0; k < 3; k++)
-        bt_ib_flush(w->bt, k);
+    CHECK(mremap(old, code, code, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    CHECK(mremap(old + code, cells, cells, MREMAP_MAYMOVE | MREMAP_FIXED,
+                 to + code) == to + code);
+    bt->rx = w->part->rx = to;
+    bt->cells = (uint64_t *)(void *)(to + code);
+    for (uint32_t i = 0; i < bt->ncells; i++)
+        if (bt->cells[i] - (uintptr_t)old < code)
+            bt->cells[i] += (uint64_t)(to - old);
+    for (unsigned k = 0; k < 3; k++) {
+        bt->ib_used[k] = true;
+        bt_ib_flush(bt, k);
+    }
 }
 
 /* The other process. Return: whether all was as in the first. */

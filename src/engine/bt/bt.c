@@ -172,6 +172,9 @@ static int init(const struct engine_host *host, struct engine_part **part,
                        "(%s): use --engine interp",
                        strerror(-r));
     }
+    r = bt_views_make(p);
+    if (r)
+        return err_set(e, r, "bt: memory for vCPUs: %s", strerror(-r));
     r = bt_signal_init();
     if (r)
         return err_set(e, r, "bt: signal handlers: %s", strerror(-r));
@@ -217,7 +220,7 @@ static void vcpu_destroy(struct engine_vcpu *v)
     bt->cpu->kick.wake = NULL;
     interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)bt->in);
     bt_cache_fini(bt);
-    munmap(bt, sizeof *bt);
+    memset(bt, 0, sizeof *bt);
 }
 
 static void wake(void *ctx)
@@ -257,16 +260,11 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
 
     if (!part || cpu->index >= part->ncpus)
         return err_set(e, -EINVAL, "bt: vCPU %u was not asked for", cpu->index);
-    bt = mmap(NULL, sizeof *bt, PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bt == MAP_FAILED)
-        return err_set(e, -ENOMEM, "bt: no memory for a vCPU");
+    bt = bt_view_of(part, cpu->index, 0);
     bt->cpu = cpu;
     r = interp_engine.vcpu_create(vm, arch, &iv, e);
-    if (r) {
-        munmap(bt, sizeof *bt);
+    if (r)
         return r;
-    }
     bt->in = (struct interp *)(void *)iv;
     bt->in->outer = bt;
     bt->in->leaving = leaving;

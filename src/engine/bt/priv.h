@@ -131,6 +131,7 @@ struct engine_part {
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
+    uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     bool check;           /* lock-step */
     struct bt_check_stats checked; /* by vCPUs that are gone */
 };
@@ -182,6 +183,13 @@ struct bt {
     uint64_t ib_sup[2][BT_IB_N];
     /* C only */
     bool ib_used[3];
+    /* the mapping whose pages of a user address space are in use: view.c */
+    struct bt *view;
+    unsigned at;   /* its number: the interpreter's slot of the PCID */
+    struct {
+        uint64_t gen; /* the interpreter's generation that it holds */
+        bool ib_used, used[3];
+    } views[PCID_SLOTS];
     uint64_t flushed; /* times that TLB entries were dropped */
     struct interp *in;
     struct engine_part *part;
@@ -189,7 +197,7 @@ struct bt {
     uint32_t mode;     /* of the code that runs */
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
-    uint64_t gen[2];   /* interp's generations that tlb[] holds entries of */
+    uint64_t gen;      /* interp's generation of the upper half in tlb[] */
     /* code cache */
     uint8_t *rx, *rw;
     uint64_t *cells; /* behind rx; what code reads or jumps through */
@@ -236,6 +244,14 @@ static inline struct bt *bt_of(struct engine_vcpu *v)
 {
     return (struct bt *)(void *)v;
 }
+
+/* ---- view.c ---- */
+
+/** bt_views_make() - memory for the struct bt of part->ncpus vCPUs
+ * Return: 0 or -errno. */
+int bt_views_make(struct engine_part *part);
+/** bt_view_of() - vCPU @cpu's struct bt as view @view sees it; 0: as C does */
+struct bt *bt_view_of(struct engine_part *part, unsigned cpu, unsigned view);
 
 /* ---- gate.S ---- */
 
@@ -316,7 +332,7 @@ static inline uint64_t bt_ib_mask(unsigned k)
 }
 static inline uint64_t *bt_ib(struct bt *bt, unsigned k)
 {
-    return k == TLB_USER ? bt->ib_user : bt->ib_sup[k - 1];
+    return k == TLB_USER ? bt->view->ib_user : bt->ib_sup[k - 1];
 }
 /* A request: loops see req, indirect jumps fall into entry 0. */
 static inline void bt_post(struct bt *bt)
@@ -333,7 +349,7 @@ static inline void bt_unpost(struct bt *bt)
 }
 static inline struct bt_stk *bt_stk(struct bt *bt, unsigned k)
 {
-    return k == TLB_USER ? &bt->stk_user : &bt->stk_sup[k - 1];
+    return k == TLB_USER ? &bt->view->stk_user : &bt->stk_sup[k - 1];
 }
 
 static inline unsigned bt_tlb_index(uint64_t va)

@@ -23,13 +23,16 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
     const struct tlb_ent *e = tlb_ent_of(in, kind, va);
     uint64_t tag = (va & PAGE) | in->gen[va >> 63];
     unsigned i = bt_tlb_index(va);
+    struct bt *v = bt->view;
     bool r = e->r == tag, w = e->w == tag;
 
     if (!(write ? w : r))
         return false;
-    bt->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
-    bt->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
-    bt->tlb[kind].delta[i] = (uintptr_t)e->host - (va & PAGE);
+    if (!(va >> 63))
+        bt->views[bt->at].used[kind] = true;
+    v->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
+    v->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
+    v->tlb[kind].delta[i] = (uintptr_t)e->host - (va & PAGE);
     bt->st.tlb_fills++;
     return true;
 }
@@ -40,9 +43,9 @@ void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va)
     unsigned i = bt_tlb_index(va);
     uint64_t key = -(va & PAGE);
 
-    stk->r = bt->tlb[kind].r[i] == key ? key : BT_STK_NONE;
-    stk->w = bt->tlb[kind].w[i] == key ? key : BT_STK_NONE;
-    stk->delta = bt->tlb[kind].delta[i];
+    stk->r = bt->view->tlb[kind].r[i] == key ? key : BT_STK_NONE;
+    stk->w = bt->view->tlb[kind].w[i] == key ? key : BT_STK_NONE;
+    stk->delta = bt->view->tlb[kind].delta[i];
 }
 
 bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write)
@@ -57,7 +60,10 @@ void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
     tlb_code_note(bt->in, va);
     if ((k == TLB_USER) != !(va >> 63) || !i)
         return; /* kernel code in the lower half: always looked up */
-    bt->ib_used[k] = true;
+    if (k == TLB_USER)
+        bt->views[bt->at].ib_used = true;
+    else
+        bt->ib_used[k] = true;
     bt_ib(bt, k)[i] = (uintptr_t)code;
 }
 

@@ -117,13 +117,13 @@ static uint8_t *at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
                    bool write)
 {
     unsigned i = bt_tlb_index(va);
-    const uint64_t *key = write ? &bt->tlb[kind].w[i] : &bt->tlb[kind].r[i];
+    const uint64_t *key = write ? &bt->view->tlb[kind].w[i] : &bt->view->tlb[kind].r[i];
 
     if ((va & 0xfff) + n > 4096)
         return NULL;
     if (va + *key > 4095 && !bt_tlb_fill(bt, kind, va, write))
         return NULL;
-    return (uint8_t *)(uintptr_t)(bt->tlb[kind].delta[i] + va);
+    return (uint8_t *)(uintptr_t)(bt->view->tlb[kind].delta[i] + va);
 }
 
 static ALWAYS_INLINE uint64_t ld64(const uint8_t *p)

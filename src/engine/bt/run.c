@@ -519,7 +519,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         return;
     }
     bt_signal_thread(bt);
-    asm volatile("wrgsbase %0" : : "r"(bt));
+    asm volatile("wrgsbase %0" : : "r"(bt->view));
     bt->thread = pthread_self();
     atomic_store(&bt->in_run, 1);
     in->budget_at = in->clock_at = in->stop_at = UINT64_MAX;

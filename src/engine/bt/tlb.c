@@ -11,6 +11,10 @@
  * be the page after one that has the index, either: an access of the last bytes
  * would wrap around and seem to be in it. Beside the keys stands
  * what is to be added to a guest address for the host's.
+ *
+ * The lower half, the user's branch cache and stack page are there once for
+ * each slot that the interpreter has for PCIDs (view.c): a change of PCID
+ * changes the view.
  */
 #include "engine/bt/priv.h"
 
@@ -28,32 +32,62 @@ static void stk_drop(struct bt_stk *stk)
     stk->r = stk->w = BT_STK_NONE;
 }
 
-static void half_clear(struct bt *bt, unsigned half)
+static void ib_clear(const struct bt *bt, uint64_t *ib, unsigned n)
 {
-    unsigned at = half * (BT_TLB_N / 2), odd = half ? BT_TLB_N - 1 : 0;
+    uint64_t thunk = (uintptr_t)bt->rx + BT_THUNK;
+
+    for (unsigned i = 0; i < n; i++)
+        ib[i] = thunk;
+}
+
+/* Drop what view @i holds of its own. */
+static void view_clear(struct bt *bt, unsigned i)
+{
+    struct bt *v = bt_view_of(bt->part, bt->cpu->index, i);
 
     for (unsigned k = 0; k < 3; k++) {
-        struct bt_stk *stk = bt_stk(bt, k);
+        if (!bt->views[i].used[k])
+            continue;
+        bt->views[i].used[k] = false;
+        memset(v->tlb[k].r, 0, BT_TLB_N / 2 * sizeof v->tlb[k].r[0]);
+        memset(v->tlb[k].w, 0, BT_TLB_N / 2 * sizeof v->tlb[k].w[0]);
+        v->tlb[k].r[0] = v->tlb[k].w[0] = no_key(0);
+    }
+    stk_drop(&v->stk_user);
+    if (bt->views[i].ib_used)
+        ib_clear(bt, v->ib_user, BT_IB_USER_N);
+    bt->views[i].ib_used = false;
+}
 
+static void upper_clear(struct bt *bt)
+{
+    unsigned at = BT_TLB_N / 2, odd = BT_TLB_N - 1;
+
+    for (unsigned k = 0; k < 3; k++) {
         memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
         memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
         bt->tlb[k].r[odd] = bt->tlb[k].w[odd] = no_key(odd);
-        if (-stk->r >> 63 == half || -stk->w >> 63 == half)
-            stk_drop(stk);
+        stk_drop(bt_stk(bt, k));
     }
+    bt_ib_flush(bt, TLB_SUP);
+    bt_ib_flush(bt, TLB_SUPAC);
     bt->flushed++;
 }
 
 void bt_ib_flush(struct bt *bt, unsigned k)
 {
-    uint64_t *ib = bt_ib(bt, k), thunk = (uintptr_t)bt->rx + BT_THUNK;
-    unsigned n = k == TLB_USER ? BT_IB_USER_N : BT_IB_N;
-
-    if (!bt->ib_used[k])
+    if (k != TLB_USER) {
+        if (bt->ib_used[k])
+            ib_clear(bt, bt_ib(bt, k), BT_IB_N);
+        bt->ib_used[k] = false;
         return;
-    bt->ib_used[k] = false;
-    for (unsigned i = 0; i < n; i++)
-        ib[i] = thunk;
+    }
+    for (unsigned i = 0; i < PCID_SLOTS; i++)
+        if (bt->views[i].ib_used) {
+            ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user,
+                     BT_IB_USER_N);
+            bt->views[i].ib_used = false;
+        }
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -61,69 +95,92 @@ static uint64_t gen_now(const struct bt *bt, unsigned half)
     return bt->in->gen[half] | bt->in->wraps << 12;
 }
 
+/* Nothing is known of what the tables hold. */
 void bt_tlb_flush(struct bt *bt)
 {
-    half_clear(bt, 0);
-    half_clear(bt, 1);
-    for (unsigned k = 0; k < 3; k++) {
-        bt->ib_used[k] = true;
-        bt_ib_flush(bt, k);
+    for (unsigned i = 0; i < PCID_SLOTS; i++) {
+        for (unsigned k = 0; k < 3; k++)
+            bt->views[i].used[k] = true;
+        bt->views[i].ib_used = true;
+        bt->views[i].gen = 0;
+        view_clear(bt, i);
     }
-    bt->gen[0] = gen_now(bt, 0);
-    bt->gen[1] = gen_now(bt, 1);
+    bt->ib_used[TLB_SUP] = bt->ib_used[TLB_SUPAC] = true;
+    upper_clear(bt);
+    bt->gen = gen_now(bt, 1);
+}
+
+/* To the view of the interpreter's slot. */
+static void view_switch(struct bt *bt)
+{
+    unsigned i = bt->in->pcid_cur;
+    uint64_t gen = gen_now(bt, 0);
+
+    bt->at = i;
+    bt->view = bt_view_of(bt->part, bt->cpu->index, i);
+    if (bt->views[i].gen != gen) {
+        view_clear(bt, i);
+        bt->views[i].gen = gen;
+        bt->st.view_clears++;
+    }
+    for (unsigned k = TLB_SUP; k <= TLB_SUPAC; k++) {
+        struct bt_stk *stk = bt_stk(bt, k);
+
+        if (!(-stk->r >> 63) || !(-stk->w >> 63))
+            stk_drop(stk);
+    }
+    if (bt->in_run)
+        asm volatile("wrgsbase %0" : : "r"(bt->view));
+    bt->flushed++;
+    bt->st.view_switches++;
 }
 
 /* Drop what the interpreter's TLB has dropped since. */
 void bt_tlb_sync(struct bt *bt)
 {
-    if (UNLIKELY(bt->gen[0] != gen_now(bt, 0))) {
-        half_clear(bt, 0);
-        bt_ib_flush(bt, TLB_USER);
-        bt->gen[0] = gen_now(bt, 0);
-    }
-    if (UNLIKELY(bt->gen[1] != gen_now(bt, 1))) {
-        half_clear(bt, 1);
-        bt_ib_flush(bt, TLB_SUP);
-        bt_ib_flush(bt, TLB_SUPAC);
-        bt->gen[1] = gen_now(bt, 1);
+    if (UNLIKELY(bt->at != bt->in->pcid_cur ||
+                 bt->views[bt->at].gen != gen_now(bt, 0)))
+        view_switch(bt);
+    if (UNLIKELY(bt->gen != gen_now(bt, 1))) {
+        upper_clear(bt);
+        bt->gen = gen_now(bt, 1);
     }
 }
 
 static void keys_drop(struct bt *bt, uint64_t va, unsigned shift)
 {
     unsigned at = bt_tlb_index(va), n = 1;
+    struct bt *v = bt->view;
 
     if (shift > 12) {
         at &= BT_TLB_N / 2;
         n = BT_TLB_N / 2;
     }
-    for (unsigned k = 0; k < 3; k++)
-        for (unsigned i = at; i < at + n; i++) {
-            if ((-bt->tlb[k].r[i] ^ va) >> shift == 0)
-                bt->tlb[k].r[i] = no_key(i);
-            if ((-bt->tlb[k].w[i] ^ va) >> shift == 0)
-                bt->tlb[k].w[i] = no_key(i);
-        }
     for (unsigned k = 0; k < 3; k++) {
         struct bt_stk *stk = bt_stk(bt, k);
 
+        for (unsigned i = at; i < at + n; i++) {
+            if ((-v->tlb[k].r[i] ^ va) >> shift == 0)
+                v->tlb[k].r[i] = no_key(i);
+            if ((-v->tlb[k].w[i] ^ va) >> shift == 0)
+                v->tlb[k].w[i] = no_key(i);
+        }
         if ((-stk->r ^ va) >> shift == 0 || (-stk->w ^ va) >> shift == 0)
             stk_drop(stk);
     }
     bt->flushed++;
 }
 
-/* Entries of one page's code lie next to each other. */
+/* Entries of one page's code lie next to each other; @va's page is that of the
+ * current view. */
 static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
 {
-    unsigned at = bt_ib_index(k, va & PAGE);
+    uint64_t *ib = bt_ib(bt, k);
 
-    if (shift > 12) {
-        bt_ib_flush(bt, k);
-        return;
-    }
-    for (unsigned i = at; i < at + 4096 / 4; i++)
-        bt_ib(bt, k)[i] = (uintptr_t)bt->rx + BT_THUNK;
+    if (shift > 12)
+        ib_clear(bt, ib, k == TLB_USER ? BT_IB_USER_N : BT_IB_N);
+    else
+        ib_clear(bt, ib + bt_ib_index(k, va & PAGE), 4096 / 4);
 }
 
 /* The interpreter's TLB holds a page no longer. */
@@ -148,15 +205,16 @@ static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
 static void unwrite(void *outer, uint64_t lin, unsigned slot,
                     const uint8_t *host)
 {
-    struct bt *bt = outer;
+    struct bt *bt = outer, *v = bt;
     unsigned i = bt_tlb_index(lin);
 
-    (void)slot;
+    if (slot < PCID_SLOTS)
+        v = bt_view_of(bt->part, bt->cpu->index, slot);
     for (unsigned k = 0; k < 3; k++) {
-        struct bt_stk *stk = bt_stk(bt, k);
+        struct bt_stk *stk = k == TLB_USER ? &v->stk_user : bt_stk(bt, k);
 
-        if (bt->tlb[k].delta[i] - bt->tlb[k].w[i] == (uintptr_t)host)
-            bt->tlb[k].w[i] = no_key(i);
+        if (v->tlb[k].delta[i] - v->tlb[k].w[i] == (uintptr_t)host)
+            v->tlb[k].w[i] = no_key(i);
         if (stk->delta - stk->w == (uintptr_t)host)
             stk->w = BT_STK_NONE;
     }
@@ -189,9 +247,9 @@ void bt_tlb_init(struct bt *bt)
     bt->tlbmask = UINT64_C(0x1ff) << 12 | BIT(63);
     bt->himask = PAGE;
     bt_unpost(bt);
-    for (unsigned k = 0; k < 3; k++)
-        stk_drop(bt_stk(bt, k));
+    bt->view = bt;
     bt->in->dropped = page_drop;
     bt->in->unwrite = unwrite;
     bt_tlb_flush(bt);
+    view_switch(bt);
 }

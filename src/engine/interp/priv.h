@@ -111,10 +111,11 @@ enum tlb_kind {
 /* The lower half of the address space has a generation per PCID, so that
  * switching back without a flush finds its entries; the upper half has one for
  * its global entries. Non-global entries of the upper half share that one and
- * make the next CR3 load flush it; global ones of the lower half are treated as
+ * are dropped by the next CR3 load; global ones of the lower half are treated as
  * non-global. Both flush more than they must, which is allowed (SDM vol. 3A
  * 4.10.2.2). */
 #define PCID_SLOTS 8
+#define TLB_LOCALS 32
 
 /* Filters over what a generation holds: bits by address, may say yes wrongly.
  */
@@ -159,7 +160,8 @@ struct interp {
     struct tlb_writers *writers;
     uint64_t gen_last, epoch_last;
     uint64_t epoch[2];
-    bool upper_nonglobal;
+    uint64_t local[TLB_LOCALS]; /* pieces of the upper half, not global */
+    unsigned nlocal;            /* TLB_LOCALS + 1: more than fit */
     struct tlb_seen upper_seen;
     uint64_t cs_base; /* outside 64-bit mode: what links were made under */
     uint32_t cs_limit;

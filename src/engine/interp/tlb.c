@@ -40,7 +40,7 @@ static void upper_new(struct interp *in)
 {
     in->gen[1] = gen_new(in);
     in->epoch[1] = ++in->epoch_last;
-    in->upper_nonglobal = false;
+    in->nlocal = 0;
     memset(&in->upper_seen, 0, sizeof in->upper_seen);
 }
 
@@ -106,19 +106,6 @@ static void pcid_switch(struct interp *in, uint16_t pcid, bool keep)
         lower_new(in);
 }
 
-void tlb_lin_root(void *ctx, bool keep)
-{
-    struct interp *in = ctx;
-
-    in->st.tlb_flushes++;
-    pcid_switch(in, pcid_now(in->cpu), keep);
-    if (in->upper_nonglobal && gens_room(in, 1)) {
-        in->st.tlb_upper_flushes++;
-        upper_new(in);
-    }
-    gens_load(in);
-}
-
 /* ---- one page ---- */
 
 /* Large pages are held as pieces, and INVLPG of one drops them all: a filter
@@ -169,14 +156,11 @@ static void pieces_drop(struct interp *in, uint64_t lin, unsigned shift)
             ent_drop(&in->tables[k * TLB_ENTRIES + i], lin, shift);
 }
 
-/* Drop one page, and the links of blocks that it may hold. */
-static void page_drop(struct interp *in, uint64_t lin)
+/* Drop a page of 2^@shift bytes, and the links of blocks that it may hold. */
+static void drop(struct interp *in, uint64_t lin, unsigned shift)
 {
-    struct tlb_seen *s = tlb_seen_of(in, lin);
-    unsigned shift = large_maybe(s, lin);
-    bool code = shift > 12 || code_maybe(s, lin);
+    bool code = shift > 12 || code_maybe(tlb_seen_of(in, lin), lin);
 
-    in->st.tlb_large_drops += shift > 12;
     pieces_drop(in, lin, shift);
     if (in->dropped)
         in->dropped(in->outer, lin, shift, code);
@@ -189,6 +173,42 @@ static void page_drop(struct interp *in, uint64_t lin)
     gens_load(in);
 }
 
+static void page_drop(struct interp *in, uint64_t lin)
+{
+    unsigned shift = large_maybe(tlb_seen_of(in, lin), lin);
+
+    in->st.tlb_large_drops += shift > 12;
+    drop(in, lin, shift);
+}
+
+/* The upper half holds a piece that is not global: a list is dropped with each
+ * change of address space. */
+static void local_note(struct interp *in, uint64_t lin)
+{
+    for (unsigned i = 0; i < in->nlocal && i < TLB_LOCALS; i++)
+        if (in->local[i] == (lin & PAGE))
+            return;
+    if (in->nlocal < TLB_LOCALS)
+        in->local[in->nlocal] = lin & PAGE;
+    if (in->nlocal <= TLB_LOCALS)
+        in->nlocal++;
+}
+
+static void locals_drop(struct interp *in)
+{
+    unsigned n = in->nlocal;
+
+    in->nlocal = 0;
+    if (n > TLB_LOCALS) {
+        in->st.tlb_upper_flushes++;
+        if (gens_room(in, 1))
+            upper_new(in);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++)
+        drop(in, in->local[i], 12);
+}
+
 void tlb_flush_page(struct interp *in, uint64_t lin)
 {
     in->st.tlb_page_flushes++;
@@ -198,6 +218,16 @@ void tlb_flush_page(struct interp *in, uint64_t lin)
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         if (i != in->pcid_cur && in->pcid[i].seen.global)
             in->pcid[i].valid = false;
+}
+
+void tlb_lin_root(void *ctx, bool keep)
+{
+    struct interp *in = ctx;
+
+    in->st.tlb_flushes++;
+    pcid_switch(in, pcid_now(in->cpu), keep);
+    locals_drop(in);
+    gens_load(in);
 }
 
 void tlb_lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
@@ -219,10 +249,7 @@ void tlb_lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
         return;
     }
     in->st.tlb_flushes++;
-    if (in->upper_nonglobal) {
-        tlb_flush_all(in);
-        return;
-    }
+    locals_drop(in);
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         if (in->pcid[i].valid && in->pcid[i].pcid == pcid) {
             if (i != in->pcid_cur)
@@ -327,7 +354,7 @@ static void fill(struct interp *in, uint64_t lin, unsigned flags,
     if (in->kind == TLB_NONE)
         return;
     if (!w->global && lin >> 63)
-        in->upper_nonglobal = true;
+        local_note(in, lin);
     if (w->global && !(lin >> 63))
         tlb_seen_of(in, lin)->global = true;
     if (w->shift > 12)

@@ -60,13 +60,19 @@ void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags)
     e_load(e, X86_RCX, SLOT_CX);
 }
 
+/* An instruction on two pages is never linked: the second may change. */
+static bool leaves_page(const struct bt_tr *t, uint64_t va)
+{
+    return bt_straddles(t->bytes - (t->b->va & 0xfff) + (va & 0xfff), va);
+}
+
 static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
 {
     uint32_t site, cell;
 
     if (poll)
         bt_poll(t, e, va, bt_flags_at(t, va));
-    if (!same_page(t, va)) {
+    if (!same_page(t, va) || leaves_page(t, va)) {
         e_mov_imm(e, X86_R11, va);
         e_jmp_gs(e,
                  (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));

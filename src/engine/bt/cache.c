@@ -207,7 +207,9 @@ static void page_drop(struct bt *bt, struct bt_page *p)
 {
     for (uint32_t i = p->first; i; i = bt->blocks[i - 1].page_next)
         block_drop(bt, &bt->blocks[i - 1]);
-    p->first = 0;
+    for (uint32_t i = p->tails; i; i = bt->blocks[i - 1].tail_next)
+        block_drop(bt, &bt->blocks[i - 1]);
+    p->first = p->tails = 0;
     p->granules = 0;
     p->misses = 0;
     page_unmark(bt, p);
@@ -219,7 +221,7 @@ void bt_page_written(struct bt *bt, uint64_t at, uint32_t len)
     struct bt_page *p = page_find(bt, at & PAGE);
     uint64_t mask = 0;
 
-    if (!p || !p->first)
+    if (!p || !(p->first || p->tails))
         return;
     for (uint64_t i = at & 0xfff; i < (at & 0xfff) + len && i < 4096;
          i = (i | 63) + 1)
@@ -328,28 +330,60 @@ static bool full(const struct bt *bt)
            bt->nmaps + 128 > BT_MAPS_MAX;
 }
 
-static struct bt_block *make(struct bt *bt, uint64_t va, const struct xlat *x)
+/* Guest bytes from @va on: to the page's end, or, where @tail is given, a few of
+ * the next page, too. */
+struct source {
+    const struct xlat *x, *tail;
+    uint8_t bytes[4096 + X86_INSN_MAX_BYTES];
+};
+
+static void source_read(struct source *src, unsigned off)
 {
+    memcpy(src->bytes, src->x->host - off, 4096);
+    if (src->tail)
+        memcpy(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
+}
+
+/* What lies on two pages is dropped with either. */
+static bool tail_note(struct bt *bt, struct bt_block *b, const struct xlat *x)
+{
+    struct bt_page *p = page_get(bt, x->gpa.v & PAGE, x->host);
+
+    if (!p)
+        return false;
+    page_mark(bt, p);
+    p->granules |= 1;
+    b->tail_next = p->tails;
+    p->tails = (uint32_t)(b - bt->blocks) + 1;
+    return true;
+}
+
+static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
+{
+    const struct xlat *x = src->x;
     unsigned off = (unsigned)(va & 0xfff);
-    uint8_t *host = x->host - off, page[4096];
     struct bt_block *b;
     struct bt_page *p;
     uint32_t *bucket;
 
     if (full(bt))
         bt_cache_flush(bt);
-    p = page_get(bt, x->gpa.v & PAGE, host);
+    p = page_get(bt, x->gpa.v & PAGE, x->host - off);
     if (!p)
         return NULL;
     page_mark(bt, p);
-    memcpy(page, host, sizeof page);
     b = &bt->blocks[bt->nblocks];
     *b = (struct bt_block){.src = x->host,
+                           .tail = src->tail ? src->tail->host : NULL,
                            .va = va,
                            .mode = bt->mode,
                            .page = (uint32_t)(p - bt->pages),
                            .valid = true};
-    if (!bt_translate(bt, b, page + off, 4096 - off))
+    if (src->tail && !tail_note(bt, b, src->tail))
+        return NULL;
+    source_read(src, off);
+    if (!bt_translate(bt, b, src->bytes + off,
+                      src->tail ? 4096 - off + X86_INSN_MAX_BYTES : 4096 - off))
         return NULL;
     bt->nblocks++;
     bucket = bucket_of(bt, b->src);
@@ -360,8 +394,7 @@ static struct bt_block *make(struct bt *bt, uint64_t va, const struct xlat *x)
     return b;
 }
 
-/* Whether the instruction at @p, address @va, goes on in the next page. */
-static bool straddles(const uint8_t *p, uint64_t va)
+bool bt_straddles(const uint8_t *p, uint64_t va)
 {
     unsigned n = 4096 - (unsigned)(va & 0xfff);
     uint8_t bytes[X86_INSN_MAX_BYTES];
@@ -374,17 +407,29 @@ static bool straddles(const uint8_t *p, uint64_t va)
     return x86_decode(bytes, n, X86_MODE_64, &insn) == X86_DEC_MORE;
 }
 
+/* A block on two pages is found by the first: whether the second is still that.
+ * Else it is dropped. */
+static struct bt_block *whole(struct bt *bt, struct bt_block *b)
+{
+    if (!b || bt_tail_ok(bt, b))
+        return b;
+    block_drop(bt, b);
+    bt->dropped = true;
+    return NULL;
+}
+
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
 {
     struct interp *in = bt->in;
     const struct tlb_ent *e = tlb_ent_of(in, bt->mode & BT_MODE_KIND, va);
+    struct xlat x, tail;
+    struct source src = {.x = &x};
     struct bt_block *b;
-    struct xlat x;
 
     *fault = false;
     if (e->x == ((va & PAGE) | in->gen[va >> 63])) {
         b = bt_block_find(bt, e->host + (va & 0xfff), va, bt->mode);
-        if (b || straddles(e->host + (va & 0xfff), va))
+        if (b && bt_tail_ok(bt, b))
             return b;
     }
     if (!x86_canonical(va)) {
@@ -398,11 +443,22 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     }
     if (!x.host)
         return NULL;
-    b = bt_block_find(bt, x.host, va, bt->mode);
-    if (b || straddles(x.host, va))
+    if (bt_straddles(x.host, va)) {
+        if (!x86_canonical((va | 0xfff) + 1) || bt->check)
+            return NULL;
+        if (tlb_xlat(in, (va | 0xfff) + 1, X86_LIN_EXEC, &tail)) {
+            *fault = true;
+            return NULL;
+        }
+        if (!tail.host)
+            return NULL;
+        src.tail = &tail;
+    }
+    b = whole(bt, bt_block_find(bt, x.host, va, bt->mode));
+    if (b)
         return b;
     bt_vec_save(bt);
-    return make(bt, va, &x);
+    return make(bt, va, &src);
 }
 
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)

@@ -483,6 +483,8 @@ static void decode_region(struct bt_tr *t)
     unsigned max = t->bt->check ? BT_BLOCK_INSNS : BT_REGION_INSNS, at = 0;
     struct ahead h = {.n = 0};
 
+    if (t->b->tail)
+        max = 1;
     while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 

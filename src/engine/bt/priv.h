@@ -57,6 +57,7 @@ enum bt_quick_op {
 /* One translated block. Key: host address of its first byte, va, mode. */
 struct bt_block {
     const uint8_t *src;
+    const uint8_t *tail; /* the next page, where its one instruction ends */
     uint64_t va;
     uint32_t mode;
     uint32_t code;     /* offset of its entry for links */
@@ -67,6 +68,7 @@ struct bt_block {
     uint32_t in;        /* links into it: site; 0: none */
     uint32_t hash_next; /* index + 1 */
     uint32_t page_next; /* index + 1: blocks of the same guest page */
+    uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
     uint16_t len;       /* guest bytes */
     uint16_t ninsns;
@@ -88,6 +90,7 @@ struct bt_page {
     uint64_t gpa;
     uint8_t *host;
     uint32_t first;     /* block index + 1 */
+    uint32_t tails;     /* block index + 1: blocks that only end here */
     uint32_t hash_next; /* index + 1 */
     uint64_t granules;  /* 64-byte pieces that blocks cover */
     uint32_t misses;    /* writes beside the blocks since the last hit */
@@ -290,6 +293,12 @@ struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
 /** bt_block_at() - the block of guest address @va now, translated if need be
  * Return: NULL with *fault: cpu->exc is set; without: interpret it. */
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault);
+/** bt_tail_ok() - whether @b, if it lies on two pages, still does on these, as
+ * far as the TLB knows */
+bool bt_tail_ok(const struct bt *bt, const struct bt_block *b);
+/** bt_straddles() - whether the instruction at @p, address @va, goes on in the
+ * next page */
+bool bt_straddles(const uint8_t *p, uint64_t va);
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
 /** bt_page_written() - drop what [gpa, gpa+len) makes stale */
 uint64_t bt_page_index(const struct bt *bt, uint64_t gpa);

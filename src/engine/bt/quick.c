@@ -94,6 +94,18 @@ struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
     return find(bt, src, va, mode);
 }
 
+bool bt_tail_ok(const struct bt *bt, const struct bt_block *b)
+{
+    const struct interp *in = bt->in;
+    const struct tlb_ent *e;
+    uint64_t va = (b->va | 0xfff) + 1;
+
+    if (!b->tail)
+        return true;
+    e = tlb_ent_of(in, bt->mode & BT_MODE_KIND, va);
+    return e->x == (va | in->gen[va >> 63]) && e->host == b->tail;
+}
+
 const void *bt_quick_jump(struct bt *bt, uint64_t va)
 {
     struct interp *in = bt->in;
@@ -104,8 +116,10 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
     if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
-    if (!b)
+    if (!b || !bt_tail_ok(bt, b))
         return NULL;
+    if (b->tail)
+        tlb_code_note(in, va + X86_INSN_MAX_BYTES);
     bt_ib_put(bt, kind, va, bt->rx + b->indirect);
     return bt->rx + b->code;
 }
@@ -131,8 +145,8 @@ static const void *link_to(struct bt *bt, struct bt_site *s)
     b = find(bt,
              (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
              s->va, from->mode & ~BT_MODE_NOWIN);
-    if (!b)
-        return NULL;
+    if (!b || b->tail)
+        return b ? bt_quick_jump(bt, s->va) : NULL;
     bt->cells[s->start] = (uintptr_t)bt->rx + b->code;
     s->in_next = b->in;
     b->in = bt->site;

@@ -181,6 +181,9 @@ static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
         ib_clear(bt, ib, k == TLB_USER ? BT_IB_USER_N : BT_IB_N);
     else
         ib_clear(bt, ib + bt_ib_index(k, va & PAGE), 4096 / 4);
+    /* what begins in the page before and ends in this one */
+    for (uint64_t i = 4; i < 16; i += 4)
+        ib[bt_ib_index(k, (va & PAGE) - i)] = (uintptr_t)bt->rx + BT_THUNK;
 }
 
 /* The interpreter's TLB holds a page no longer. */

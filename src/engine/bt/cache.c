@@ -401,7 +401,8 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     b = bt_block_find(bt, x.host, va, bt->mode);
     if (b || straddles(x.host, va))
         return b;
-    bt_vec_save(bt);
+    if (bt->part->look)
+        bt_vec_save(bt);
     return make(bt, va, &x);
 }
 

@@ -163,7 +163,7 @@ MUST_CHECK int mem_view_create(struct mem *base, struct mem **out);
 void mem_view_destroy(struct mem *view);
 /** mem_view_reset() - forget the copies */
 void mem_view_reset(struct mem *view);
-/** mem_view_rewind() - the copies again as they were taken */
+/** mem_view_rewind() - the copies again as they were taken; marks stay */
 void mem_view_rewind(struct mem *view);
 unsigned mem_view_count(const struct mem *view);
 bool mem_view_full(const struct mem *view);

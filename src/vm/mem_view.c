@@ -51,7 +51,8 @@ int mem_view_get(struct mem *mem, gpa_t gpa, size_t len, enum mem_access access,
     struct mem_view *v = mem->view;
     int k = 0;
 
-    if (access == MEM_WRITE && v->nmarks < MEM_VIEW_MARKS)
+    if (access == MEM_WRITE && v->nmarks < MEM_VIEW_MARKS &&
+        !mem_view_marked(mem, gpa))
         v->mark[v->nmarks++] = gpa;
     while (len) {
         int64_t i = mem_page_index(mem, gpa.v);
@@ -111,7 +112,6 @@ void mem_view_rewind(struct mem *view)
     struct mem_view *v = view->view;
 
     memcpy(v->copy, v->before, (size_t)v->n * MEM_PAGE_BYTES);
-    v->nmarks = 0;
     v->full = false;
 }
 

@@ -457,7 +457,8 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     b = whole(bt, bt_block_find(bt, x.host, va, bt->mode));
     if (b)
         return b;
-    bt_vec_save(bt);
+    if (bt->part->look)
+        bt_vec_save(bt);
     return make(bt, va, &src);
 }
 

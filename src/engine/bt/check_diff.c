@@ -8,6 +8,7 @@
 #include "engine/bt/check.h"
 
 #include "base/log.h"
+#include "cpu/x86/paging.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -175,22 +176,31 @@ static bool all_equal(const struct bt *bt, uint64_t live)
 
 /* ---- memory ---- */
 
-/* The next 8 bytes of a copied page that differ, at *off. A and D bits that
- * the reference's page walk set are no difference. */
+/* A and D bits that the reference's page walk set, and A bits that translated
+ * code's did when it looked whether a window could be used. */
+static bool walks_differ(const struct bt *bt, uint64_t at, uint64_t before,
+                         uint64_t a, uint64_t b)
+{
+    if (a == before && b == (a | X86_PTE_A))
+        return true;
+    return ((a ^ b) & ~(X86_PTE_A | X86_PTE_D)) == 0 &&
+           mem_view_marked(bt->chk->vm.mem, gpa(at));
+}
+
+/* The next 8 bytes of a copied page that differ, at *off. */
 static bool page_differs(const struct bt *bt, const struct mem_view_page *p,
                          unsigned *off)
 {
     for (; *off < MEM_PAGE_BYTES; *off += 8) {
-        uint64_t a, b;
+        uint64_t a, b, before;
 
         memcpy(&a, p->copy + *off, 8);
         memcpy(&b, p->base + *off, 8);
         if (a == b)
             continue;
-        if ((a & ~UINT64_C(0x60)) == (b & ~UINT64_C(0x60)) &&
-            mem_view_marked(bt->chk->vm.mem, gpa(p->gpa.v + *off)))
-            continue;
-        return true;
+        memcpy(&before, p->before + *off, 8);
+        if (!walks_differ(bt, p->gpa.v + *off, before, a, b))
+            return true;
     }
     return false;
 }

@@ -602,9 +602,12 @@ struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
 bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
                   unsigned n)
 {
-    struct bt_tr t;
+    UNINIT struct bt_tr t; /* large: only what needs it is cleared */
 
     memset(&t, 0, offsetof(struct bt_tr, insn));
+    memset((uint8_t *)&t + offsetof(struct bt_tr, to), 0,
+           offsetof(struct bt_tr, colds) - offsetof(struct bt_tr, to));
+    t.s2_has = 0;
     t.n = t.at = t.ncold = t.nwins = t.nfix = t.nexits = 0;
     t.granules = 0;
     t.full = t.held = false;

@@ -335,7 +335,7 @@ static bool parts(const struct bt_tr *t, unsigned i)
 
 void bt_windows(struct bt_tr *t)
 {
-    struct planner pl;
+    UNINIT struct planner pl;
 
     pl.t = t;
     pl.segment = pl.first = 0;

@@ -379,6 +379,7 @@ bool bt_ends(const struct bt_tr *t, unsigned i)
     case HOW_JMP:
     case HOW_CALL:
     case HOW_RET:
+    case HOW_AC:
         return true;
     case HOW_CALLOUT: /* what changes the mode goes on elsewhere by itself */
         return (x86_form_info(t->insn[i].form)->attr & (XA_CTRL | XA_UD)) ||

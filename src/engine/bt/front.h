@@ -78,6 +78,7 @@ enum bt_how {
     HOW_POP,
     HOW_LEAVE,
     HOW_SYSTEM,
+    HOW_AC, /* goes on in another mode */
     HOW_JMP,
     HOW_JCC,
     HOW_JCXZ,

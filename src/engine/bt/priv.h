@@ -43,8 +43,6 @@ struct bt_site {
 enum bt_quick_op {
     BT_Q_NONE,
     BT_Q_PUSHF,
-    BT_Q_STAC,
-    BT_Q_CLAC,
     BT_Q_CLD,
     BT_Q_POPF,
     BT_Q_SYSCALL,

@@ -427,10 +427,6 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         break;
     case BT_Q_POPF:
         return do_popf(bt, s);
-    case BT_Q_STAC:
-        return with_flags(bt, flags_get(bt) | X86_FL_AC, s->va + s->len);
-    case BT_Q_CLAC:
-        return with_flags(bt, flags_get(bt) & ~X86_FL_AC, s->va + s->len);
     case BT_Q_SYSCALL:
         return do_syscall(bt, s);
     case BT_Q_SYSRET:

@@ -310,6 +310,7 @@ static void rewrite_one(struct bt_tr *t)
         bt_leave(t);
         return;
     case HOW_SYSTEM:
+    case HOW_AC:
         system_insn(t, insn);
         return;
     case HOW_JMP:

@@ -33,6 +33,15 @@ static bool mov_from_sreg(const struct x86_insn *insn)
            s->reg <= X86_SEG_GS && d->size >= 4;
 }
 
+/* The mode that STAC, CLAC lead to. */
+static uint32_t ac_mode(const struct bt_tr *t, const struct x86_insn *insn)
+{
+    uint32_t mode = t->b->mode & ~(BT_MODE_KIND | BT_MODE_NOWIN);
+    bool off = insn->op == X86_OP_CLAC && (mode & BT_MODE_SMAP);
+
+    return mode | (off ? TLB_SUP : TLB_SUPAC);
+}
+
 enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
 {
     uint32_t mode = t->b->mode;
@@ -55,6 +64,12 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
     case X86_OP_SWAPGS:
         inl = !user(t);
         break;
+    case X86_OP_STAC:
+    case X86_OP_CLAC:
+        if (!user(t) && ac_mode(t, insn) != (mode & ~BT_MODE_NOWIN))
+            return HOW_AC;
+        inl = !user(t);
+        break;
     default:
         break;
     }
@@ -69,10 +84,6 @@ static enum bt_quick_op supervisor_op(const struct x86_insn *insn)
         return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
     case X86_OP_POPF:
         return insn->opsize == 8 ? BT_Q_POPF : BT_Q_NONE;
-    case X86_OP_STAC:
-        return BT_Q_STAC;
-    case X86_OP_CLAC:
-        return BT_Q_CLAC;
     case X86_OP_SYSRET:
         return insn->opsize == 8 ? BT_Q_SYSRET : BT_Q_NONE;
     case X86_OP_IRET:
@@ -269,6 +280,23 @@ static void sti(struct bt_tr *t)
         bt_hold(t);
 }
 
+/* The kind of access is baked into code: on to code of the other kind, by its
+ * branch cache. */
+static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
+{
+    uint32_t mode = ac_mode(t, insn), k = mode & BT_MODE_KIND;
+    uint64_t next = t->va[t->at] + insn->len;
+    struct emit *e = &t->e;
+
+    gs_put(e, BT_ACL, insn->op == X86_OP_STAC ? (uint32_t)X86_FL_AC : 0);
+    if (mode == (t->b->mode & ~BT_MODE_NOWIN))
+        return;
+    e_gs_imm(e, offsetof(struct bt, mode), mode);
+    bt_unhold(t);
+    e_mov_imm(e, X86_R11, next);
+    e_jmp_gs(e, (unsigned)BT_IB(k) + 8 * bt_ib_index(k, next));
+}
+
 void bt_system(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -290,6 +318,10 @@ void bt_system(struct bt_tr *t)
         break;
     case X86_OP_SWAPGS:
         swapgs(t);
+        break;
+    case X86_OP_STAC:
+    case X86_OP_CLAC:
+        set_ac(t, insn);
         break;
     default:
         rdbase(e, insn);

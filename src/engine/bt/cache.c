@@ -177,17 +177,16 @@ static struct bt_page *page_get(struct bt *bt, uint64_t gpa, uint8_t *host)
 
 /* ---- dropping ---- */
 
-static uint32_t *bucket_of(struct bt *bt, const uint8_t *src)
+static uint32_t *bucket_of(struct bt *bt, const struct bt_block *b)
 {
-    return &bt->hash[(uint64_t)(uintptr_t)src * UINT64_C(0x9e3779b97f4a7c15) >>
-                     (64 - BT_HASH_BITS)];
+    return &bt->hash[bt_hash(b->src, b->va)];
 }
 
 /* Links lead to their stubs again; the address cell is that of a target that
  * the branch cache has elsewhere. */
 static void block_drop(struct bt *bt, struct bt_block *b)
 {
-    uint32_t *p = bucket_of(bt, b->src);
+    uint32_t *p = bucket_of(bt, b);
 
     while (*p && &bt->blocks[*p - 1] != b)
         p = &bt->blocks[*p - 1].hash_next;
@@ -386,7 +385,7 @@ static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
                       src->tail ? 4096 - off + X86_INSN_MAX_BYTES : 4096 - off))
         return NULL;
     bt->nblocks++;
-    bucket = bucket_of(bt, b->src);
+    bucket = bucket_of(bt, b);
     b->hash_next = *bucket;
     *bucket = bt->nblocks;
     b->page_next = p->first;

@@ -45,14 +45,14 @@
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * minus guest address; in each, the page with the lower half's entries comes
  * first. Then the branch caches: host addresses of indirect entries. */
-#define BT_TLB_N       1024
-#define BT_TLB_KIND    0x6000
+#define BT_TLB_N       8192
+#define BT_TLB_KIND    0x30000
 #define BT_TLB_R(k)    (0x2000 + BT_TLB_KIND * (k))
-#define BT_TLB_W(k)    (0x4000 + BT_TLB_KIND * (k))
-#define BT_TLB_HOST(k) (0x6000 + BT_TLB_KIND * (k))
-#define BT_IB_USER_N   4096
-#define BT_IB_N        16384
-#define BT_IB(k)       ((k) ? 0x1c000 + 0x20000 * ((k)-1) : 0x14000)
+#define BT_TLB_W(k)    (0x12000 + BT_TLB_KIND * (k))
+#define BT_TLB_HOST(k) (0x22000 + BT_TLB_KIND * (k))
+#define BT_IB_USER_N   16384
+#define BT_IB_N        65536
+#define BT_IB(k)       ((k) ? 0xb2000 + 0x80000 * ((k)-1) : 0x92000)
 
 #define BT_REQ_SET     0x4000000000000000
 

@@ -99,13 +99,28 @@ struct bt_page {
 #define BT_PAGES_MAX  16384U
 #define BT_SITES_MAX  2097152U
 #define BT_MAPS_MAX   2097152U
-#define BT_HASH_BITS  16
+#define BT_HASH_BITS  17
 #define BT_PHASH_BITS 12
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  2097152U
 #define BT_THUNK      0U /* code offset: an indirect jump that missed */
 
 struct bt;
+
+/* Which entries of a table were filled since it was empty, to empty it again. */
+#define BT_LOG_MAX 2048U
+struct bt_log {
+    uint32_t n; /* more than BT_LOG_MAX: any */
+    uint16_t at[BT_LOG_MAX];
+};
+
+static inline void bt_log_add(struct bt_log *log, unsigned i)
+{
+    if (log->n < BT_LOG_MAX)
+        log->at[log->n] = (uint16_t)i;
+    if (log->n <= BT_LOG_MAX)
+        log->n++;
+}
 
 /* The stack's page: keys and host minus guest address. */
 struct bt_stk {
@@ -183,13 +198,13 @@ struct bt {
     uint64_t ib_user[BT_IB_USER_N];
     uint64_t ib_sup[2][BT_IB_N];
     /* C only */
-    bool ib_used[3];
+    struct bt_log ib_log[2], upper_log[3]; /* of what all views share */
     /* the mapping whose pages of a user address space are in use: view.c */
     struct bt *view;
     unsigned at;   /* its number: the interpreter's slot of the PCID */
     struct {
         uint64_t gen; /* the interpreter's generation that it holds */
-        bool ib_used, used[3];
+        struct bt_log log[3], ib_log;
     } views[PCID_SLOTS];
     uint64_t flushed; /* times that TLB entries were dropped */
     struct interp *in;
@@ -359,9 +374,19 @@ static inline struct bt_stk *bt_stk(struct bt *bt, unsigned k)
     return k == TLB_USER ? &bt->view->stk_user : &bt->stk_sup[k - 1];
 }
 
+/* One page's code at many addresses shall not meet in one bucket. */
+static inline unsigned bt_hash(const uint8_t *src, uint64_t va)
+{
+    uint64_t key = (uint64_t)(uintptr_t)src ^ (va >> 12) << 20;
+
+    return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >>
+                      (64 - BT_HASH_BITS));
+}
+
 static inline unsigned bt_tlb_index(uint64_t va)
 {
-    return (unsigned)((va >> 12 & 511) | (va >> 63) << 9);
+    return (unsigned)((va >> 12 & (BT_TLB_N / 2 - 1)) |
+                      (va >> 63) * (BT_TLB_N / 2));
 }
 
 /* ---- signal.c ---- */

@@ -28,8 +28,10 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
 
     if (!(write ? w : r))
         return false;
-    if (!(va >> 63))
-        bt->views[bt->at].used[kind] = true;
+    if (v->tlb[kind].r[i] == key_none(i) && v->tlb[kind].w[i] == key_none(i))
+        bt_log_add(va >> 63 ? &bt->upper_log[kind]
+                            : &bt->views[bt->at].log[kind],
+                   i);
     v->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
     v->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
     v->tlb[kind].delta[i] = (uintptr_t)e->host - (va & PAGE);
@@ -60,23 +62,17 @@ void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
     tlb_code_note(bt->in, va);
     if ((k == TLB_USER) != !(va >> 63) || !i)
         return; /* kernel code in the lower half: always looked up */
-    if (k == TLB_USER)
-        bt->views[bt->at].ib_used = true;
-    else
-        bt->ib_used[k] = true;
+    if (bt_ib(bt, k)[i] == (uintptr_t)bt->rx + BT_THUNK)
+        bt_log_add(k == TLB_USER ? &bt->views[bt->at].ib_log
+                                 : &bt->ib_log[k - 1],
+                   i);
     bt_ib(bt, k)[i] = (uintptr_t)code;
-}
-
-static ALWAYS_INLINE unsigned hash_of(const uint8_t *src)
-{
-    return (unsigned)((uint64_t)(uintptr_t)src * UINT64_C(0x9e3779b97f4a7c15) >>
-                      (64 - BT_HASH_BITS));
 }
 
 static ALWAYS_INLINE struct bt_block *find(struct bt *bt, const uint8_t *src,
                                            uint64_t va, uint32_t mode)
 {
-    uint32_t i = bt->hash[hash_of(src)];
+    uint32_t i = bt->hash[bt_hash(src, va)];
 
     while (i) {
         struct bt_block *b = &bt->blocks[i - 1];

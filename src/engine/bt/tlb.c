@@ -32,12 +32,35 @@ static void stk_drop(struct bt_stk *stk)
     stk->r = stk->w = BT_STK_NONE;
 }
 
-static void ib_clear(const struct bt *bt, uint64_t *ib, unsigned n)
+static void ib_clear(const struct bt *bt, uint64_t *ib, unsigned n,
+                     struct bt_log *log)
 {
     uint64_t thunk = (uintptr_t)bt->rx + BT_THUNK;
 
-    for (unsigned i = 0; i < n; i++)
-        ib[i] = thunk;
+    if (log->n <= BT_LOG_MAX)
+        for (unsigned i = 0; i < log->n; i++)
+            ib[log->at[i]] = thunk;
+    else
+        for (unsigned i = 0; i < n; i++)
+            ib[i] = thunk;
+    log->n = 0;
+}
+
+/* One half of the table of a kind. */
+static void keys_clear(struct bt *v, unsigned k, unsigned half,
+                       struct bt_log *log)
+{
+    unsigned at = half * (BT_TLB_N / 2), odd = half ? BT_TLB_N - 1 : 0;
+
+    if (log->n <= BT_LOG_MAX) {
+        for (unsigned i = 0; i < log->n; i++)
+            v->tlb[k].r[log->at[i]] = v->tlb[k].w[log->at[i]] = 0;
+    } else {
+        memset(&v->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof v->tlb[k].r[0]);
+        memset(&v->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof v->tlb[k].w[0]);
+    }
+    v->tlb[k].r[odd] = v->tlb[k].w[odd] = no_key(odd);
+    log->n = 0;
 }
 
 /* Drop what view @i holds of its own. */
@@ -45,28 +68,16 @@ static void view_clear(struct bt *bt, unsigned i)
 {
     struct bt *v = bt_view_of(bt->part, bt->cpu->index, i);
 
-    for (unsigned k = 0; k < 3; k++) {
-        if (!bt->views[i].used[k])
-            continue;
-        bt->views[i].used[k] = false;
-        memset(v->tlb[k].r, 0, BT_TLB_N / 2 * sizeof v->tlb[k].r[0]);
-        memset(v->tlb[k].w, 0, BT_TLB_N / 2 * sizeof v->tlb[k].w[0]);
-        v->tlb[k].r[0] = v->tlb[k].w[0] = no_key(0);
-    }
+    for (unsigned k = 0; k < 3; k++)
+        keys_clear(v, k, 0, &bt->views[i].log[k]);
     stk_drop(&v->stk_user);
-    if (bt->views[i].ib_used)
-        ib_clear(bt, v->ib_user, BT_IB_USER_N);
-    bt->views[i].ib_used = false;
+    ib_clear(bt, v->ib_user, BT_IB_USER_N, &bt->views[i].ib_log);
 }
 
 static void upper_clear(struct bt *bt)
 {
-    unsigned at = BT_TLB_N / 2, odd = BT_TLB_N - 1;
-
     for (unsigned k = 0; k < 3; k++) {
-        memset(&bt->tlb[k].r[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].r[0]);
-        memset(&bt->tlb[k].w[at], 0, BT_TLB_N / 2 * sizeof bt->tlb[k].w[0]);
-        bt->tlb[k].r[odd] = bt->tlb[k].w[odd] = no_key(odd);
+        keys_clear(bt, k, 1, &bt->upper_log[k]);
         stk_drop(bt_stk(bt, k));
     }
     bt_ib_flush(bt, TLB_SUP);
@@ -77,17 +88,12 @@ static void upper_clear(struct bt *bt)
 void bt_ib_flush(struct bt *bt, unsigned k)
 {
     if (k != TLB_USER) {
-        if (bt->ib_used[k])
-            ib_clear(bt, bt_ib(bt, k), BT_IB_N);
-        bt->ib_used[k] = false;
+        ib_clear(bt, bt_ib(bt, k), BT_IB_N, &bt->ib_log[k - 1]);
         return;
     }
     for (unsigned i = 0; i < PCID_SLOTS; i++)
-        if (bt->views[i].ib_used) {
-            ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user,
-                     BT_IB_USER_N);
-            bt->views[i].ib_used = false;
-        }
+        ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user,
+                 BT_IB_USER_N, &bt->views[i].ib_log);
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -100,12 +106,14 @@ void bt_tlb_flush(struct bt *bt)
 {
     for (unsigned i = 0; i < PCID_SLOTS; i++) {
         for (unsigned k = 0; k < 3; k++)
-            bt->views[i].used[k] = true;
-        bt->views[i].ib_used = true;
+            bt->views[i].log[k].n = UINT32_MAX;
+        bt->views[i].ib_log.n = UINT32_MAX;
         bt->views[i].gen = 0;
         view_clear(bt, i);
     }
-    bt->ib_used[TLB_SUP] = bt->ib_used[TLB_SUPAC] = true;
+    for (unsigned k = 0; k < 3; k++)
+        bt->upper_log[k].n = UINT32_MAX;
+    bt->ib_log[0].n = bt->ib_log[1].n = UINT32_MAX;
     upper_clear(bt);
     bt->gen = gen_now(bt, 1);
 }
@@ -177,10 +185,14 @@ static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
 {
     uint64_t *ib = bt_ib(bt, k);
 
-    if (shift > 12)
-        ib_clear(bt, ib, k == TLB_USER ? BT_IB_USER_N : BT_IB_N);
-    else
-        ib_clear(bt, ib + bt_ib_index(k, va & PAGE), 4096 / 4);
+    if (shift > 12) {
+        ib_clear(bt, ib, k == TLB_USER ? BT_IB_USER_N : BT_IB_N,
+                 k == TLB_USER ? &bt->views[bt->at].ib_log
+                               : &bt->ib_log[k - 1]);
+        return;
+    }
+    for (uint64_t i = 0; i < 4096; i += 4)
+        ib[bt_ib_index(k, (va & PAGE) + i)] = (uintptr_t)bt->rx + BT_THUNK;
     /* what begins in the page before and ends in this one */
     for (uint64_t i = 4; i < 16; i += 4)
         ib[bt_ib_index(k, (va & PAGE) - i)] = (uintptr_t)bt->rx + BT_THUNK;
@@ -247,7 +259,7 @@ void bt_tlb_init(struct bt *bt)
     bt->lin = interp_lin_ops;
     bt->lin.flush = lin_flush;
     bt->lin.root = lin_root;
-    bt->tlbmask = UINT64_C(0x1ff) << 12 | BIT(63);
+    bt->tlbmask = (BT_TLB_N / 2 - 1UL) << 12 | BIT(63);
     bt->himask = PAGE;
     bt_unpost(bt);
     bt->view = bt;

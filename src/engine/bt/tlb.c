@@ -157,24 +157,27 @@ void bt_tlb_sync(struct bt *bt)
 
 static void keys_drop(struct bt *bt, uint64_t va, unsigned shift)
 {
-    unsigned at = bt_tlb_index(va), n = 1;
+    uint64_t first = va & ~(BIT(shift) - 1);
+    unsigned at = bt_tlb_index(first), n = BT_TLB_N / 2;
     struct bt *v = bt->view;
 
-    if (shift > 12) {
+    if (shift < 24)
+        n = 1U << (shift - 12);
+    else
         at &= BT_TLB_N / 2;
-        n = BT_TLB_N / 2;
-    }
     for (unsigned k = 0; k < 3; k++) {
         struct bt_stk *stk = bt_stk(bt, k);
 
+        if ((-stk->r ^ va) >> shift == 0 || (-stk->w ^ va) >> shift == 0)
+            stk_drop(stk);
+        if (!(va >> 63 ? bt->upper_log[k].n : bt->views[bt->at].log[k].n))
+            continue;
         for (unsigned i = at; i < at + n; i++) {
             if ((-v->tlb[k].r[i] ^ va) >> shift == 0)
                 v->tlb[k].r[i] = no_key(i);
             if ((-v->tlb[k].w[i] ^ va) >> shift == 0)
                 v->tlb[k].w[i] = no_key(i);
         }
-        if ((-stk->r ^ va) >> shift == 0 || (-stk->w ^ va) >> shift == 0)
-            stk_drop(stk);
     }
     bt->flushed++;
 }

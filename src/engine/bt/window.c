@@ -275,6 +275,15 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
                          .write = ref->write};
 }
 
+/* Behind a branch a pointer may be good that was not before it. */
+static bool may_pass(const struct bt_tr *t, unsigned i, unsigned key)
+{
+    enum bt_how how = (enum bt_how)t->how[i];
+
+    return key >= 16 || key == X86_RSP ||
+           !(how == HOW_JCC || how == HOW_JCXZ || how == HOW_LOOP);
+}
+
 /* Where the check stands: where flags are dead and the register is the same
  * but for a known constant. */
 static void place(struct planner *pl, struct bt_win *w)
@@ -282,7 +291,7 @@ static void place(struct planner *pl, struct bt_win *w)
     struct bt_tr *t = pl->t;
     unsigned p = w->at;
 
-    while (t->live[p] && p > pl->segment &&
+    while (t->live[p] && p > pl->segment && may_pass(t, p - 1, w->key) &&
            (w->key >= 16 || pl->at[p - 1][w->key].ver == w->ver))
         p--;
     if (!t->live[p]) {

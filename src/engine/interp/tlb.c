@@ -381,7 +381,9 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
         lin = (uint32_t)lin;
     in->st.tlb_misses++;
     if (x86_walk(in->cpu, gva(lin), flags, &w)) {
-        page_drop(in, lin); /* SDM vol. 3A 4.10.4.1: page faults do */
+        /* SDM vol. 3A 4.10.4.1: page faults do. Of a large page other pieces
+         * may stay: they are dropped by faults of their own. */
+        drop(in, lin, 12);
         return X86_FAULT;
     }
     page = mem_tlb_page(mem, gpa(w.gpa.v & PAGE), write ? MEM_WRITE : MEM_READ,

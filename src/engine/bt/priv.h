@@ -134,6 +134,7 @@ struct engine_part {
     uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     bool check;           /* lock-step */
+    _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked; /* by vCPUs that are gone */
 };
 

@@ -116,7 +116,8 @@ test-programs: unit-tests
 # The full counts, resumable; writes docs/STATUS.md.
 soak:
 	@sh tools/deps.sh test
-	@$(MAKE) --no-print-directory -s -j2 doppel guest guest-generic test-programs
+	@$(MAKE) --no-print-directory -s -j2 doppel guest guest-generic guest-rt test-programs
+	@[ "$$(id -u)" != 0 ] || $(MAKE) --no-print-directory -s guest-debian bench-real-programs
 	@sh tests/soak.sh
 
 # Every planted fault of tests/mutants must be found.

@@ -27,3 +27,9 @@ $(O)/test/engine/bt/blocks_test: $(BLOCKS_OBJ) $(FORMS_OBJ)
 LDLIBS_src/engine/bt/blocks_test = $(BLOCKS_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/blocks_test := -I.
 $(foreach f,vm asm make diff,$(eval CFLAGS_tests/bt/blocks_$f := -I.))
+# Only what is listed stands in translated code.
+EMITTED_OBJ := $(O)/tests/bt/emitted.o
+$(O)/test/engine/bt/emitted_test: $(EMITTED_OBJ) $(FORMS_OBJ)
+LDLIBS_src/engine/bt/emitted_test = $(EMITTED_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
+CFLAGS_src/engine/bt/emitted_test := -I.
+CFLAGS_tests/bt/emitted := -I.

@@ -60,6 +60,25 @@ boot_once() { # options...: a kernel says its name and powers off
         grep -q 'up-42'
 }
 
+boot_bt() { # FLAVOUR CPUS: translated, without a complaint of the kernel's
+    dir=o/guest/$1
+    [ "$1" = cloud ] && dir=o/guest
+    timeout 300 ./doppel run --engine bt --timeout 280 -c "$2" -k $dir/vmlinuz \
+        --initrd $dir/initrd.img --append "console=ttyS0 mitigations=off $exec_arg" \
+        </dev/null >$out/boot_bt.txt 2>&1 && grep -q 'up-42' $out/boot_bt.txt &&
+        ! grep -qE 'Oops|BUG:|Call Trace|WARNING:|lockup|rcu.*stall' $out/boot_bt.txt &&
+        return
+    cat $out/boot_bt.txt
+    return 1
+}
+
+boots_bt() { # FLAVOUR: 20 boots each with 1, 2 and 4 vCPUs
+    for cpus in 1 2 4; do
+        repeat 20 boot_bt "$1" $cpus || return 1
+    done
+    echo "20 of 20 with 1, 2 and 4 vCPUs"
+}
+
 decode() {
     "$(prog cpu/x86/decode_diff_test)" --count 100000000 --seed "${SEED:-1}" >$out/decode.txt
     status=$?
@@ -82,6 +101,26 @@ forms() {
     status=$?
     cat $out/forms.txt
     grep -E '^ *(forms|cases)' $out/forms.txt | tr -s ' \n' ' '
+    echo
+    return $status
+}
+
+# 5,000,000 programs; goes on where it was stopped
+blocks() {
+    "$(prog engine/bt/blocks_test)" --count 5000000 --jobs 2 --seed "${SEED:-1}" \
+        --resume $out/blocks.$commit >$out/blocks.txt
+    status=$?
+    cat $out/blocks.txt
+    grep -E '^ *programs' $out/blocks.txt | tail -n 1
+    return $status
+}
+
+emitted() {
+    "$(prog engine/bt/emitted_test)" --count 100000000 --jobs 2 --seed "${SEED:-1}" \
+        >$out/emitted.txt
+    status=$?
+    cat $out/emitted.txt
+    grep -E '^ *strings' $out/emitted.txt | tr '\n' ' '
     echo
     return $status
 }
@@ -127,6 +166,8 @@ item corpus '5,000,000 instruction cases against this CPU, 200 for each form' \
     corpus
 item forms '5,000,000 instruction cases, translator against interpreter' \
     forms
+item blocks '5,000,000 random programs, translator against interpreter' blocks
+item emitted '10^8 strings translated; only what is listed is emitted' emitted
 item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
 item tlb '10,000,000 random TLB operations, interpreter and translator' tlb
@@ -143,4 +184,18 @@ item boots-thaw 'cloud kernel rebuilt from its state every 5 exits, 10 times' \
 item system 'real kernels: memory sizes, console, disk, statuses, signals' \
     scripts tests/boot/boot_test.sh
 item fuzz 'each fuzzer, minutes: executions and edges in o/soak/fuzz.log' fuzz
+for flavour in cloud generic rt; do
+    item bt-boots-$flavour "translated: $flavour kernel, 1, 2, 4 CPUs, 20 times each" \
+        boots_bt $flavour
+done
+real=tests/real/real.sh
+item bt-idle 'translated: an idle guest uses at most 0.2 % of a CPU' sh $real idle
+if [ "$(id -u)" = 0 ]; then # Debian's root file system is made by root
+    item bt-clock "translated: guest's clock within 100 ms after 60 s of load" \
+        sh $real clock 60
+    item bt-stress 'translated: stress-ng cpu vm fork signal futex mmap, 10 minutes, 2 CPUs' \
+        sh $real stress 600
+    item bt-sha 'translated: sha256 of 1 GiB is what it is natively' sh $real sha 1024
+    item bt-build 'translated: gcc builds lua and zlib to the same bytes' sh $real build
+fi
 write_status

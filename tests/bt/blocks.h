@@ -178,6 +178,9 @@ void blk_vm_run(struct blk_vm *v, uint64_t budget, struct blk_exit *x);
 void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
                    uint64_t rflags);
 
+/** blk_vm_code_changed() - whether the program has stored into its code */
+bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p);
+
 /** blk_vm_clean() - put the code pages back; @exact: the tables, too, with
  * Accessed and Dirty bits (one of the VMs has run what the other has not) */
 void blk_vm_clean(struct blk_vm *v, bool exact);

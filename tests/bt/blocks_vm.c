@@ -515,6 +515,15 @@ void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
     cpu->shadow = 0;
 }
 
+bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p)
+{
+    for (unsigned i = 0; i < BLK_CODE_PAGES; i++)
+        if (memcmp(v->page[GPA_CODE / 4096 + i], p->code + i * 4096ULL, 4096) !=
+            0)
+            return true;
+    return false;
+}
+
 void blk_vm_clean(struct blk_vm *v, bool exact)
 {
     static const struct {

@@ -190,6 +190,7 @@ static struct bt_site *miss_site(struct bt_tr *t, unsigned size, bool write,
     struct bt_site *s = &t->bt->sites[site];
 
     s->start = t->e.at;
+    t->s2_has = 0; /* C comes back here, with the guest's register in s2 */
     s->size = (uint16_t)size;
     s->write = write;
     s->kind = (uint8_t)bt_kind(t);

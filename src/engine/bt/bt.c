@@ -44,6 +44,8 @@ AT(ifl, BT_IFL);
 AT(acl, BT_ACL);
 AT(kgsbase, BT_KGSBASE);
 AT(irqw, BT_IRQW);
+AT(flpext, BT_FLPEXT);
+AT(flpdep, BT_FLPDEP);
 AT(lgpr, BT_LGPR);
 AT(slot, BT_SLOT(0));
 AT(gate, BT_GATE(0));

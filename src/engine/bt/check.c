@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* What is saved of the vector state: legacy, header, AVX. */
 #define XSAVE_BYTES 832
@@ -23,7 +24,10 @@
 /* So many times in a row a block may differ while others write. */
 #define SUSPECT_MAX 16
 
-#define NOWHERE     (UINT64_C(1) << 63) /* not canonical */
+/* Looks at whose turn it is before sleeping. */
+#define SPINS   100
+
+#define NOWHERE (UINT64_C(1) << 63) /* not canonical */
 
 static void state_copy(struct x86_cpu *to, const struct x86_cpu *from)
 {
@@ -124,6 +128,36 @@ void bt_check_destroy(struct bt *bt)
     interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)c->in);
     mem_view_destroy(c->vm.mem);
     free(c);
+}
+
+/* ---- one vCPU at a time ---- */
+
+void bt_check_turn(struct bt *bt)
+{
+    struct engine_part *part = bt->part;
+    uint32_t mine;
+
+    if (part->ncpus == 1 || bt->chk->turn)
+        return;
+    mine = atomic_fetch_add(&part->turn_next, 1);
+    bt->chk->turn = true;
+    if (atomic_load(&part->turn_now) == mine)
+        return;
+    interp_leave(bt->in); /* whoever has it may wait for us */
+    for (unsigned i = 0; atomic_load(&part->turn_now) != mine; i++)
+        if (i < SPINS)
+            __builtin_ia32_pause();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+    interp_enter(bt->in);
+}
+
+void bt_check_leave(struct bt *bt)
+{
+    if (!bt->chk->turn)
+        return;
+    bt->chk->turn = false;
+    atomic_fetch_add(&bt->part->turn_now, 1);
 }
 
 /* ---- the reference ---- */
@@ -363,8 +397,10 @@ bool bt_check_end(struct bt *bt)
     uint64_t va = bt->sites[bt->site].va;
     unsigned k;
 
-    if (!c->pending)
+    if (!c->pending) {
+        bt_check_leave(bt);
         return !c->failed;
+    }
     if (bt->reason != BT_G_CALLOUT && bt->reason != BT_G_MISS) {
         ended(bt, c->n);
     } else if (cpu->rip == va && (cpu->rflags & X86_FL_RF)) {
@@ -374,6 +410,7 @@ bool bt_check_end(struct bt *bt)
         ended(bt, k);
     }
     c->pending = false;
+    bt_check_leave(bt);
     return !c->failed;
 }
 
@@ -394,6 +431,7 @@ void bt_check_fault(struct bt *bt)
         differs(bt, 0, "the exception");
     else
         compare(bt, k, 0);
+    c->st.check_part += k == 0 && !c->failed;
     c->pending = false;
 }
 
@@ -410,6 +448,7 @@ bool bt_check_callout(struct bt *bt)
     else
         ended(bt, c->k);
     c->pending = false;
+    bt_check_leave(bt);
     return true;
 }
 

@@ -58,6 +58,7 @@ struct bt_check {
         uint64_t va;
         unsigned count;
     } suspect[CHECK_SUSPECTS]; /* blocks that differed, perhaps by others */
+    bool turn;                 /* ours: no other vCPU runs code */
     bool failed;
     char why[200];
     struct bt_check_stats st;
@@ -68,6 +69,11 @@ struct bt_check {
 int bt_check_create(struct bt *bt, struct err *e);
 void bt_check_destroy(struct bt *bt);
 
+/** bt_check_turn() - wait until no other vCPU runs code; till the block's end
+ * (or bt_check_leave) none does. Blocks of several vCPUs are so run one after
+ * the other: what the two runs of a block read is the same. */
+void bt_check_turn(struct bt *bt);
+void bt_check_leave(struct bt *bt);
 /** bt_check_begin() - @b is entered next: run the reference */
 void bt_check_begin(struct bt *bt, const struct bt_block *b);
 /** bt_check_end() - translated code was left for good at cpu->rip: compare

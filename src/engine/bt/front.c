@@ -241,6 +241,8 @@ static enum bt_how how_stack(const struct x86_insn *insn)
         return HOW_LEAVE;
     if (insn->op == X86_OP_PUSH && p->kind != X86_OPND_SEG)
         return HOW_PUSH;
+    if (insn->op == X86_OP_PUSHF)
+        return HOW_PUSH;
     if (insn->op == X86_OP_POP && p->kind == X86_OPND_GPR)
         return HOW_POP;
     return HOW_CALLOUT;
@@ -260,7 +262,7 @@ enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn)
     if (fi->cls == X86_CLS_BRANCH)
         return how_branch(insn);
     if (insn->op == X86_OP_PUSH || insn->op == X86_OP_POP ||
-        insn->op == X86_OP_LEAVE)
+        insn->op == X86_OP_PUSHF || insn->op == X86_OP_LEAVE)
         return how_stack(insn);
     if (insn->op == X86_OP_LEA)
         return insn->opsize == 2 ? HOW_CALLOUT : HOW_LEA;
@@ -326,7 +328,7 @@ static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
 {
     const struct x86_form_info *fi = x86_form_info(insn->form);
 
-    if (how == HOW_CALLOUT)
+    if (how == HOW_CALLOUT || how == HOW_AC)
         return FL_ALL;
     if (how == HOW_NOTHING)
         return live;
@@ -361,7 +363,7 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
         t->granules |= BIT(at >> 6) | BIT((at + insn.len - 1U) >> 6 & 63);
         fi = x86_form_info(insn.form);
         how = bt_how(t, &insn);
-        if (how == HOW_CALLOUT)
+        if (how == HOW_CALLOUT || how == HOW_AC)
             break;
         live |= live_before(&insn, how, 0) & ~killed;
         if (how != HOW_NOTHING)

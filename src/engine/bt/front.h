@@ -211,6 +211,8 @@ void bt_push_next(struct bt_tr *t, uint64_t v);
 /** bt_how_system() - for a system instruction: HOW_SYSTEM or HOW_CALLOUT */
 enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn);
 void bt_system(struct bt_tr *t);
+/** bt_rflags() - what PUSHF pushes, into SLOT_TGT; scratch registers are used */
+void bt_rflags(struct bt_tr *t);
 /** bt_quick_site() - fill in @s what the quick gate may do for @insn */
 void bt_quick_site(const struct bt_tr *t, const struct x86_insn *insn,
                    struct bt_site *s);

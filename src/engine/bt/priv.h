@@ -42,7 +42,6 @@ struct bt_site {
 /* Callouts that the quick gate may serve. */
 enum bt_quick_op {
     BT_Q_NONE,
-    BT_Q_PUSHF,
     BT_Q_CLD,
     BT_Q_POPF,
     BT_Q_SYSCALL,
@@ -149,6 +148,7 @@ struct engine_part {
     uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     bool check;           /* lock-step */
+    _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked; /* by vCPUs that are gone */
 };
 
@@ -188,8 +188,9 @@ struct bt {
     struct bt_stk stk_sup[2];
     uint8_t pad[0x300 - 0x2d0];
     uint64_t ifl, acl, kgsbase;
-    uint32_t irqw;
-    uint8_t pad3[0x1000 - 0x31c];
+    uint32_t irqw, unused3;
+    uint64_t flpext, flpdep;
+    uint8_t pad3[0x1000 - 0x330];
     struct bt_stk stk_user;
     uint8_t pad2[0x1000 - 24];
     struct {

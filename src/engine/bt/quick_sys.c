@@ -308,19 +308,6 @@ static const void *do_iret(struct bt *bt)
 
 /* ---- flags ---- */
 
-static bool do_pushf(struct bt *bt)
-{
-    uint64_t va = *gpr(bt, X86_RSP) - 8;
-    uint8_t *p = at(bt, bt->mode & BT_MODE_KIND, va, 8, true);
-
-    if (!p)
-        return false;
-    *(volatile unaligned64 *)(void *)p =
-        flags_get(bt) & ~(X86_FL_VM | X86_FL_RF);
-    *gpr(bt, X86_RSP) = va;
-    return true;
-}
-
 /* Go on at @rip with RFLAGS @new, whose AC may be another. */
 static const void *with_flags(struct bt *bt, uint64_t new, uint64_t rip)
 {
@@ -420,10 +407,6 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         return NULL;
     case BT_Q_CLD:
         bt->cpu->rflags &= ~X86_FL_DF;
-        break;
-    case BT_Q_PUSHF:
-        if (!do_pushf(bt))
-            return NULL;
         break;
     case BT_Q_POPF:
         return do_popf(bt, s);

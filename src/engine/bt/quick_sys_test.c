@@ -376,6 +376,13 @@ TEST(flags_and_bases)
     ROUNDS(prepare_any, "\xfd", 0, 0);      /* std */
     ROUNDS(prepare_any, "\x9c", 0, 95);     /* pushf */
     ROUNDS(prepare_any, "\x9d", 0, 60);     /* popf */
+    /* pushf; mov [rsp+16], r10; pushf; mov r11, [rsp]; push r11; pushf */
+    ROUNDS(prepare_any,
+           "\x9c\x4c\x89\x54\x24\x10\x9c\x4c\x8b\x1c\x24\x41\x53\x9c", 0, 90);
+    /* push r10; push r11; inc r11; pushf; pop r10; inc r10; add r11, r10 */
+    ROUNDS(prepare_any,
+           "\x41\x52\x41\x53\x49\xff\xc3\x9c\x41\x5a\x49\xff\xc2\x4d\x01\xd3",
+           0, 90);
     ROUNDS(prepare_any, "\x9d\x9c\x9d", X86_CR4_SMAP, 60);
     ROUNDS(prepare_any, "\x66\x9d", 0, 0); /* popfw */
     ROUNDS(prepare_any, "\x0f\x01\xf8", 0, 95);
@@ -399,6 +406,11 @@ TEST(register_reads)
     /* mov eax,ss; mov r11,cs; mov cx,ds; mov r12d,gs; mov r10,fs */
     ROUNDS(prepare_any,
            "\x8c\xd0\x49\x8c\xcb\x66\x8c\xd9\x41\x8c\xec\x49\x8c\xe2", 0, 0);
+    /* mov r10w,ss; inc r10; inc r11; mov r11w,cs; add r10,r11; mov ax,es */
+    ROUNDS(prepare_any,
+           "\x66\x41\x8c\xd2\x49\xff\xc2\x49\xff\xc3\x66\x41\x8c\xcb\x4d\x01"
+           "\xda\x66\x8c\xc0",
+           0, 90);
     /* rdfsbase rcx, rdgsbase r10, rdfsbase esp */
     ROUNDS(prepare_any,
            "\xf3\x48\x0f\xae\xc1\xf3\x49\x0f\xae\xca\xf3\x0f\xae\xc4",
@@ -449,8 +461,8 @@ static void stopped(prepare_fn prepare, const char *insn, size_t len)
         ra = run_a_while(&interp_engine, a);
         CHECK_EQ(run_a_while(&bt_engine, b), ra);
         /* a loop that never reads the flags may have others */
-        b->cpu->rflags = (b->cpu->rflags & ~X86_FL_ARITH) |
-                         (a->cpu->rflags & X86_FL_ARITH);
+        b->cpu->rflags =
+            (b->cpu->rflags & ~X86_FL_ARITH) | (a->cpu->rflags & X86_FL_ARITH);
         compare(a, b, seed);
     }
     tvm_destroy(a);

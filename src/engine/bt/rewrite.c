@@ -361,9 +361,12 @@ void bt_rewrite(struct bt_tr *t)
         if (t->how[t->at] != HOW_CALLOUT)
             bt->st.native_insns++;
         rewrite_one(t); /* may have done several */
-        for (; from < bt->nsites; from++)
+        for (; from < bt->nsites; from++) {
             if (!bt->sites[from].next)
                 bt->sites[from].next = t->e.at;
+            if (!bt->sites[from].window)
+                t->s2_has = 0; /* C may come back with the guest's register */
+        }
         last = t->at;
         if (t->how[last] == HOW_JCC || t->how[last] == HOW_JCXZ ||
             t->how[last] == HOW_LOOP ||

@@ -237,11 +237,21 @@ static const void *enter_block(struct bt *bt, const struct bt_block *b)
 }
 
 /* Go on at cpu->rip. @how: BT_MODE_NOWIN or 0, for the first block. */
+/* Whether the main loop must look first; in lock-step the turn is ours then. */
+static bool must_leave_now(struct bt *bt)
+{
+    if (UNLIKELY(bt->check)) {
+        bt_vec_save(bt);
+        bt_check_turn(bt);
+    }
+    return must_leave(bt);
+}
+
 static const void *go_on_as(struct bt *bt, uint32_t how)
 {
     if (UNLIKELY(bt->check) && !checked(bt))
         return NULL;
-    while (!must_leave(bt)) {
+    while (!must_leave_now(bt)) {
         struct bt_block *b;
         bool fault;
 
@@ -530,6 +540,8 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         bt_unpost(bt);
         if (atomic_load(&bt->inval_n))
             bt_inval_take(bt);
+        if (UNLIKELY(bt->check))
+            bt_check_leave(bt);
         if (UNLIKELY(bt->check) && bt->chk->failed) {
             exit->reason = EXIT_FAILED;
             memcpy(exit->why, bt->chk->why, sizeof bt->chk->why);

@@ -63,6 +63,17 @@ static void push_mem(struct bt_tr *t)
     move_rsp(t, -8);
 }
 
+static void pushf(struct bt_tr *t)
+{
+    struct bt_opnd m;
+
+    bt_rflags(t);
+    stack_access(t, &m);
+    e_load(&t->e, t->s1, SLOT_TGT);
+    store(t, t->s1, &m);
+    move_rsp(t, -8);
+}
+
 /* How many pushes or pops of registers follow each other from here on, all in
  * one window, with nothing between them. */
 static unsigned run_length(const struct bt_tr *t)
@@ -71,7 +82,7 @@ static unsigned run_length(const struct bt_tr *t)
     unsigned win = t->ref[i][0].win;
 
     while (i < t->n && i - t->at < RUN_MAX && t->how[i] == t->how[t->at] &&
-           t->insn[i].opnd[0].kind == X86_OPND_GPR &&
+           t->insn[i].nopnds && t->insn[i].opnd[0].kind == X86_OPND_GPR &&
            t->insn[i].opnd[0].reg != X86_RSP && t->ref[i][0].win == win &&
            (i == t->at || (win != NO_WIN && !t->leader[i] &&
                            t->va[i] == t->va[i - 1] + t->insn[i - 1].len &&
@@ -86,6 +97,10 @@ void bt_push(struct bt_tr *t)
     struct bt_opnd m;
     unsigned n;
 
+    if (t->insn[t->at].op == X86_OP_PUSHF) {
+        pushf(t);
+        return;
+    }
     if (p->kind == X86_OPND_MEM) {
         push_mem(t);
         return;

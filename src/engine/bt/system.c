@@ -30,7 +30,7 @@ static bool mov_from_sreg(const struct x86_insn *insn)
     const struct x86_opnd *d = &insn->opnd[0], *s = &insn->opnd[1];
 
     return d->kind == X86_OPND_GPR && s->kind == X86_OPND_SEG &&
-           s->reg <= X86_SEG_GS && d->size >= 4;
+           s->reg <= X86_SEG_GS;
 }
 
 /* The mode that STAC, CLAC lead to. */
@@ -80,8 +80,6 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
 static enum bt_quick_op supervisor_op(const struct x86_insn *insn)
 {
     switch (insn->op) {
-    case X86_OP_PUSHF:
-        return insn->opsize == 8 ? BT_Q_PUSHF : BT_Q_NONE;
     case X86_OP_POPF:
         return insn->opsize == 8 ? BT_Q_POPF : BT_Q_NONE;
     case X86_OP_SYSRET:
@@ -205,30 +203,43 @@ static void rdbase(struct emit *e, const struct x86_insn *insn)
         cut32(e, d->reg);
 }
 
-/* movzx r32, word [r+disp] */
-static void load_word(struct emit *e, unsigned r, size_t disp)
+/* movzx r32, word [b+disp]; with @low: mov r16, word [b+disp] */
+static void load_word(struct emit *e, unsigned r, unsigned b, size_t disp,
+                      bool low)
 {
-    if (r >= 8)
-        e8(e, 0x45);
-    e8(e, 0x0f), e8(e, 0xb7);
-    e8(e, 0x80 | (r & 7) << 3 | (r & 7));
-    if ((r & 7) == X86_RSP)
+    if (low)
+        e8(e, 0x66);
+    if (r >= 8 || b >= 8)
+        e8(e, 0x40 | (r >> 3) << 2 | b >> 3);
+    if (low)
+        e8(e, 0x8b);
+    else
+        e8(e, 0x0f), e8(e, 0xb7);
+    e8(e, 0x80 | (r & 7) << 3 | (b & 7));
+    if ((b & 7) == X86_RSP)
         e8(e, 0x24);
     e32(e, (uint32_t)disp);
 }
 
-static void mov(struct emit *e, const struct x86_insn *insn)
+static void mov(struct bt_tr *t, const struct x86_insn *insn)
 {
     unsigned r = insn->opnd[0].reg, n = insn->opnd[1].reg;
+    unsigned b = r == t->s1 ? t->s2 : t->s1;
+    struct emit *e = &t->e;
 
     if (insn->opnd[1].kind == X86_OPND_CR) {
         load_cpu(e, r, cr_field(n));
         return;
     }
-    e_load(e, r, BT_CPU);
-    load_word(e, r,
+    if (bt_at_home(t, r))
+        e_load(e, r, BT_HOME(r));
+    e_load(e, b, BT_CPU);
+    if (b == t->s2)
+        t->s2_has = 0;
+    load_word(e, r, b,
               offsetof(struct x86_cpu, seg) + n * sizeof(struct x86_seg) +
-                  offsetof(struct x86_seg, sel));
+                  offsetof(struct x86_seg, sel),
+              insn->opnd[0].size == 2);
 }
 
 /* mov qword gs:[disp], imm */
@@ -280,6 +291,53 @@ static void sti(struct bt_tr *t)
         bt_hold(t);
 }
 
+/* pdep dst, src, gs:[disp] */
+static void pdep(struct emit *e, unsigned dst, unsigned src, unsigned disp)
+{
+    e8(e, 0x65), e8(e, 0xc4);
+    e8(e, (dst < 8 ? 0x80 : 0) | 0x40 | 0x20 | 2);
+    e8(e, 0x80 | (~src & 15) << 3 | 3);
+    e8(e, 0xf5);
+    e8(e, 0x04 | (dst & 7) << 3), e8(e, 0x25);
+    e32(e, disp);
+}
+
+/* rorx d, rax, 8 */
+static void turn_rax(struct emit *e, unsigned d)
+{
+    e8(e, 0xc4);
+    e8(e, (d < 8 ? 0x80 : 0) | 0x40 | 0x20 | 3);
+    e8(e, 0xfb);
+    e8(e, 0xf0);
+    e8(e, 0xc0 | (d & 7) << 3);
+    e8(e, 8);
+}
+
+void bt_rflags(struct bt_tr *t)
+{
+    unsigned w = t->s1 == X86_RAX ? t->s2 : t->s1;
+    unsigned keep = w == t->s1 ? t->s2 : t->s1;
+    struct emit *e = &t->e;
+
+    if (keep != X86_RAX)
+        e_mov(e, keep, X86_RAX);
+    t->s2_has = 0;
+    e8(e, 0x9f);                           /* lahf */
+    e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0); /* seto al */
+    turn_rax(e, w);
+    e_pext(e, w, w, BT_FLPEXT);
+    pdep(e, w, w, BT_FLPDEP);
+    load_cpu(e, X86_RAX, offsetof(struct x86_cpu, rflags));
+    e_lea(e, w, w, X86_RAX, 0, 0, true);
+    e_load(e, X86_RAX, BT_IFL);
+    e_lea(e, w, w, X86_RAX, 0, 0, true);
+    e_load(e, X86_RAX, BT_ACL);
+    e_lea(e, w, w, X86_RAX, 0, 0, true);
+    e_save(e, w, SLOT_TGT);
+    if (keep != X86_RAX)
+        e_mov(e, X86_RAX, keep);
+}
+
 /* The kind of access is baked into code: on to code of the other kind, by its
  * branch cache. */
 static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
@@ -308,7 +366,7 @@ void bt_system(struct bt_tr *t)
         rdtsc(e, insn->op == X86_OP_RDTSCP);
         break;
     case X86_OP_MOV:
-        mov(e, insn);
+        mov(t, insn);
         break;
     case X86_OP_CLI:
         gs_put(e, BT_IFL, 0);

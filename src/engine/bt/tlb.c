@@ -263,6 +263,8 @@ void bt_tlb_init(struct bt *bt)
     bt->lin.flush = lin_flush;
     bt->lin.root = lin_root;
     bt->tlbmask = (BT_TLB_N / 2 - 1UL) << 12 | BIT(63);
+    bt->flpext = 0xd5 | BIT(56);
+    bt->flpdep = X86_FL_ARITH;
     bt->himask = PAGE;
     bt_unpost(bt);
     bt->view = bt;

@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Checks a region of translated code by decoding it.
+ *
+ * Deny by default: each instruction is one that host_ok.def lists, with a
+ * memory operand only where its address was looked up, or exactly one of the
+ * translator's own: GS accesses to the fields below, jumps by gates, caches
+ * and cells. Jumps within lead to instructions of the region.
+ *
+ * Registers carry tags, followed through the code: an index made by PEXT, which
+ * becomes good when its key was used and a comparison passed; a distance or
+ * address of host memory loaded by a good index or from a window; the guest's
+ * CPU state. Host addresses must not get into the guest's registers. Where C
+ * or a jump backwards may come in, nothing is known.
+ */
+#include "tests/bt/emitted.h"
+
+#include "cpu/x86/insn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define INSNS    8192U
+#define NONE     UINT16_MAX
+#define FIELD(f) ((int64_t)offsetof(struct x86_cpu, f))
+
+enum tag {
+    T_NONE,
+    T_INDEX, /* PEXT with the TLB's mask */
+    T_KEYED, /* ... whose key was added or loaded */
+    T_GOOD,  /* ... and compared */
+    T_IB,    /* PEXT with the branch cache's mask */
+    T_HOST,  /* an address of host memory, or a distance to it */
+    T_CPU    /* struct x86_cpu */
+};
+
+struct state {
+    uint8_t tag[16];
+    uint8_t other; /* the kind of access was changed to this; 0: not */
+};
+
+struct insn {
+    struct x86_insn i;
+    uint32_t off;
+    uint16_t to; /* direct jump: its target; NONE: elsewhere, or no jump */
+    bool entry;  /* C or a jump backwards comes in */
+    bool known;  /* in[] was set by a jump forwards */
+    struct state in;
+};
+
+struct emitted {
+    bool ok[X86_FORM_COUNT];
+    const struct bt *bt;
+    const struct bt_block *b;
+    struct insn insn[INSNS];
+    unsigned n, ncold;             /* hot ones, all */
+    uint16_t at[2][EMITTED_BYTES]; /* instruction at an offset, + 1 */
+    uint64_t count;
+};
+
+/* ---- which forms ---- */
+
+struct emitted *emitted_open(void)
+{
+    static const char *const names[] = {
+#define OK(form) #form,
+#include "tests/bt/host_ok.def"
+#undef OK
+    };
+    struct emitted *m = calloc(1, sizeof *m);
+
+    if (!m)
+        abort();
+    for (size_t k = 0; k < ARRAY_LEN(names); k++)
+        for (unsigned f = 1; f < X86_FORM_COUNT; f++)
+            if (!strcmp(x86_form_info(f)->name, names[k]))
+                m->ok[f] = true;
+    return m;
+}
+
+void emitted_close(struct emitted *m)
+{
+    free(m);
+}
+
+uint64_t emitted_insns(const struct emitted *m)
+{
+    return m->count;
+}
+
+/* ---- decoding ---- */
+
+static uint16_t *slot_of(struct emitted *m, uint32_t off)
+{
+    const struct bt_block *b = m->b;
+
+    if (off >= b->indirect && off < b->code_end)
+        return &m->at[0][off - b->indirect];
+    if (off >= b->cold && off < b->cold_end)
+        return &m->at[1][off - b->cold];
+    return NULL;
+}
+
+/* Return: false: bytes that are no instruction. */
+static bool decode_span(struct emitted *m, uint32_t at, uint32_t end)
+{
+    while (at < end) {
+        struct insn *h = &m->insn[m->n];
+
+        if (m->n == INSNS || x86_decode(m->bt->rw + at, end - at, X86_MODE_64,
+                                        &h->i) != X86_DEC_OK)
+            return false;
+        h->off = at;
+        h->to = NONE;
+        h->entry = h->known = false;
+        *slot_of(m, at) = (uint16_t)++m->n;
+        at += h->i.len;
+    }
+    return true;
+}
+
+static bool is_direct(const struct x86_insn *i)
+{
+    return i->nopnds == 1 && i->opnd[0].kind == X86_OPND_REL;
+}
+
+static void mark_entry(struct emitted *m, uint32_t off)
+{
+    uint16_t *s = slot_of(m, off);
+
+    if (s && *s)
+        m->insn[*s - 1].entry = true;
+}
+
+/* mov dword gs:[site], n; jmp gs:[gate]: where C may come back to. */
+static void mark_return(struct emitted *m, const struct x86_insn *set,
+                        const struct x86_insn *jump, uint32_t first_site)
+{
+    const struct bt_site *s = &m->bt->sites[set->imm];
+
+    if (set->disp != BT_SITE || set->opcode != 0xc7 ||
+        set->imm >= m->bt->nsites || set->imm < first_site)
+        return;
+    if (jump->disp == BT_GATE(BT_G_MISS))
+        mark_entry(m, s->start);
+    if (jump->disp == BT_GATE(BT_G_CALLOUT) ||
+        (jump->disp == BT_GATE(BT_G_MISS) && !s->window))
+        mark_entry(m, s->next);
+}
+
+static const char *find_targets(struct emitted *m, uint32_t first_site)
+{
+    for (unsigned k = 0; k < m->n; k++) {
+        struct insn *h = &m->insn[k];
+        uint32_t to = h->off + h->i.len + (uint32_t)h->i.imm;
+        uint16_t *s;
+
+        if (!is_direct(&h->i) || to == BT_THUNK)
+            continue;
+        s = slot_of(m, to);
+        if (!s || !*s)
+            return "a jump to what is no instruction of the region";
+        h->to = (uint16_t)(*s - 1);
+        if (h->to <= k)
+            m->insn[h->to].entry = true;
+    }
+    mark_entry(m, m->b->indirect);
+    mark_entry(m, m->b->code);
+    for (unsigned k = 0; k + 1 < m->n; k++)
+        mark_return(m, &m->insn[k].i, &m->insn[k + 1].i, first_site);
+    return NULL;
+}
+
+/* ---- GS ---- */
+
+static bool in_array(int64_t disp, unsigned base, unsigned n)
+{
+    return disp >= base && disp < base + 8 * (int64_t)n && !((disp - base) % 8);
+}
+
+static unsigned kind(const struct emitted *m)
+{
+    return m->b->mode & BT_MODE_KIND;
+}
+
+static bool may_load(const struct emitted *m, int64_t d)
+{
+    return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
+           in_array(d, BT_WIN(0), 16) || d == BT_FSBASE || d == BT_GSBASE ||
+           d == BT_KGSBASE || d == BT_CPU || d == BT_TSCOFF || d == BT_REQ ||
+           d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
+}
+
+static bool may_store(int64_t d)
+{
+    return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
+           in_array(d, BT_WIN(0), 16) || d == BT_VA || d == BT_GSBASE ||
+           d == BT_KGSBASE;
+}
+
+static bool is_host(const struct emitted *m, int64_t d)
+{
+    return in_array(d, BT_WIN(0), 16) ||
+           d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
+}
+
+static bool wide_mov(const struct x86_insn *i, unsigned opcode)
+{
+    return i->map == X86_MAP_1B && i->opcode == opcode && i->opsize == 8 &&
+           i->prefix == (X86_PFX_SEG | X86_PFX_REX);
+}
+
+/* gs:[disp] */
+static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
+                            struct state *s)
+{
+    int64_t d = i->disp;
+
+    if (wide_mov(i, 0x8b)) { /* mov r, gs: */
+        if (!may_load(m, d))
+            return "a load of another GS field";
+        s->tag[i->reg] = d == BT_CPU ? T_CPU : is_host(m, d) ? T_HOST : T_NONE;
+        return NULL;
+    }
+    if (wide_mov(i, 0x89)) { /* mov gs:, r */
+        bool host = s->tag[i->reg] == T_HOST || s->tag[i->reg] == T_CPU;
+
+        if (!may_store(d))
+            return "a store to another GS field";
+        if (in_array(d, BT_WIN(0), 16))
+            return s->tag[i->reg] == T_HOST
+                       ? NULL
+                       : "a window that is no host address";
+        if (host)
+            return "a host address in a field of the guest's";
+        return NULL;
+    }
+    if (wide_mov(i, 0x03)) { /* add r, gs: */
+        s->tag[i->reg] = T_NONE;
+        return d == (int64_t)BT_STK(kind(m)) + BT_STK_R ||
+                       d == (int64_t)BT_STK(kind(m)) + BT_STK_W
+                   ? NULL
+                   : "an addition of another GS field";
+    }
+    if (i->op == X86_OP_PEXT && i->opsize == 8) {
+        s->tag[i->reg] = d == BT_TLBMASK           ? T_INDEX
+                         : d == BT_IBMASK(kind(m)) ? T_IB
+                                                   : T_NONE;
+        return s->tag[i->reg] || d == BT_HIMASK ? NULL : "PEXT by another mask";
+    }
+    if (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 4 &&
+        d == BT_IRQW && i->reg == X86_RCX) {
+        s->tag[X86_RCX] = T_NONE;
+        return NULL;
+    }
+    if (i->map == X86_MAP_1B && i->opcode == 0x83 && (i->reg & 7) == 7 &&
+        i->opsize == 4 && (d == BT_REQ + 4 || d == BT_IRQW) && i->imm == 0)
+        return NULL;
+    if (i->map == X86_MAP_1B && i->opcode == 0xc7 && (i->reg & 7) == 0) {
+        if (i->opsize == 4 && d == (int64_t)offsetof(struct bt, mode) &&
+            kind(m) != TLB_USER && (i->imm & BT_MODE_KIND) != TLB_USER &&
+            (((uint32_t)i->imm ^ m->b->mode) &
+             ~(BT_MODE_KIND | BT_MODE_NOWIN)) == 0) {
+            s->other = (uint8_t)(i->imm & BT_MODE_KIND);
+            return NULL;
+        }
+        if (i->opsize == 4 && d == BT_SITE)
+            return i->imm < m->bt->nsites ? NULL : "a site that is not there";
+        if (i->opsize == 8 && d == BT_ACL &&
+            (i->imm == 0 || i->imm == X86_FL_AC))
+            return NULL;
+        if (i->opsize == 8 && d == BT_IFL &&
+            (i->imm == 0 || i->imm == X86_FL_IF))
+            return NULL;
+    }
+    if (i->op == X86_OP_JMP && (i->reg & 7) == 4 && i->opsize == 8) {
+        unsigned k = s->other ? s->other : kind(m);
+
+        if (in_array(d, BT_GATE(0), 8) ||
+            in_array(d, BT_IB(k), k ? BT_IB_N : BT_IB_USER_N))
+            return NULL;
+        return "a jump through another GS field";
+    }
+    return "GS in another instruction";
+}
+
+/* gs:[index * 8 + disp] */
+static const char *gs_table(const struct emitted *m, const struct x86_insn *i,
+                            struct state *s)
+{
+    bool key = i->disp == BT_TLB_R(kind(m)) || i->disp == BT_TLB_W(kind(m));
+    uint8_t *x = &s->tag[i->index];
+
+    if (i->scale != 3)
+        return "GS with an index of another scale";
+    if (s->other)
+        return "a table after the kind of access changed";
+    if (i->op == X86_OP_JMP && (i->reg & 7) == 4 && *x == T_IB &&
+        i->disp == BT_IB(kind(m)))
+        return NULL;
+    if (!wide_mov(i, 0x8b) && !wide_mov(i, 0x03) && !wide_mov(i, 0x2b))
+        return "GS with an index in another instruction";
+    if (key && i->opcode != 0x2b && *x == T_INDEX) {
+        if (i->reg != i->index)
+            *x = T_KEYED;
+        s->tag[i->reg] = T_NONE;
+        return NULL;
+    }
+    if (key && i->opcode == 0x2b && *x == T_GOOD && i->reg != i->index) {
+        s->tag[i->reg] = T_NONE;
+        return NULL;
+    }
+    if (i->disp == BT_TLB_HOST(kind(m)) && i->opcode == 0x8b && *x == T_GOOD) {
+        s->tag[i->reg] = T_HOST;
+        return NULL;
+    }
+    return "a table by an index that was not checked, or another table";
+}
+
+static const char *gs(const struct emitted *m, const struct x86_insn *i,
+                      struct state *s)
+{
+    if (i->adsize != 8 || i->base != X86_REG_NONE || i->disp < 0)
+        return "GS with a base";
+    return i->index == X86_REG_NONE ? gs_field(m, i, s) : gs_table(m, i, s);
+}
+
+/* ---- others of the translator's own ---- */
+
+static const char *rip_relative(const struct emitted *m, const struct insn *h)
+{
+    const struct x86_insn *i = &h->i;
+    uint64_t at = h->off + i->len + (uint64_t)i->disp - m->bt->code_bytes;
+    bool plain = !(i->prefix & ~X86_PFX_REX) && i->adsize == 8;
+
+    if (at % 8 || at / 8 >= m->bt->ncells)
+        return "rip-relative, but no cell";
+    if (plain && i->op == X86_OP_JMP && (i->reg & 7) == 4)
+        return NULL;
+    if (plain && i->map == X86_MAP_1B && i->opsize == 8 &&
+        ((i->opcode == 0x3b && i->reg == X86_R11) ||
+         (i->opcode == 0x8b && i->reg == X86_RCX)))
+        return NULL;
+    return "rip-relative in another instruction";
+}
+
+/* A field of struct x86_cpu that instructions may read inline. */
+static bool cpu_field(const struct x86_insn *i)
+{
+    static const int64_t wide[] = {FIELD(cr0), FIELD(cr2), FIELD(cr3),
+                                   FIELD(cr4), FIELD(msr.tsc_aux)};
+
+    if (i->index != X86_REG_NONE || i->adsize != 8)
+        return false;
+    if (i->op == X86_OP_MOVZX && i->map == X86_MAP_0F && i->opcode == 0xb7)
+        for (unsigned k = 0; k < 6; k++)
+            if (i->disp ==
+                FIELD(seg[0].sel) + (int64_t)(k * sizeof(struct x86_seg)))
+                return true;
+    if (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 8)
+        for (size_t k = 0; k < ARRAY_LEN(wide); k++)
+            if (i->disp == wide[k])
+                return true;
+    return false;
+}
+
+static const struct x86_opnd *memory(const struct x86_insn *i)
+{
+    for (unsigned k = 0; k < i->nopnds; k++) {
+        unsigned kd = i->opnd[k].kind;
+
+        if (kd == X86_OPND_MEM || kd == X86_OPND_VSIB ||
+            kd == X86_OPND_STRSRC || kd == X86_OPND_STRDST ||
+            kd == X86_OPND_XLAT)
+            return &i->opnd[k];
+    }
+    return NULL;
+}
+
+static bool plain_prefixes(const struct x86_insn *i,
+                           const struct x86_form_info *fi, bool mem)
+{
+    unsigned bad = X86_PFX_SEG | X86_PFX_ASZ, want = XS_GET_PFX(fi->spec);
+
+    if (want != 3 && i->op != X86_OP_PAUSE)
+        bad |= X86_PFX_REP;
+    if (want != 4)
+        bad |= X86_PFX_REPNE;
+    if (!mem)
+        bad |= X86_PFX_LOCK;
+    return !(i->prefix & bad);
+}
+
+static bool host_operand(const struct x86_insn *i, const struct state *s)
+{
+    return (i->base < 16 && s->tag[i->base] == T_HOST) ||
+           (i->index < 16 && s->tag[i->index] == T_HOST);
+}
+
+static const char *guest_insn(const struct emitted *m, const struct x86_insn *i,
+                              const struct state *s)
+{
+    const struct x86_form_info *fi = x86_form_info(i->form);
+    const struct x86_opnd *mem = memory(i);
+
+    if (i->op == X86_OP_RDTSC)
+        return i->prefix ? "RDTSC with prefixes" : NULL;
+    if (!m->ok[i->form])
+        return "an instruction that host_ok.def does not list";
+    if (!plain_prefixes(i, fi, mem != NULL))
+        return "a prefix";
+    if (!mem || i->op == X86_OP_LEA)
+        return NULL;
+    if (mem->kind != X86_OPND_MEM || !i->has_modrm)
+        return "memory by another operand than ModRM's";
+    if ((fi->attr & XA_BITMEM) && i->opnd[1].kind == X86_OPND_GPR)
+        return "bits past the operand";
+    if (mem->size == 0 || mem->size > 32)
+        return "an access of more than 32 bytes";
+    if (i->base < 16 && s->tag[i->base] == T_CPU)
+        return cpu_field(i) ? NULL : "a field of the CPU's state";
+    return host_operand(i, s) ? NULL : "memory that was not looked up";
+}
+
+/* ---- following the tags ---- */
+
+static void spoil(const struct x86_insn *i, struct state *s)
+{
+    uint64_t a = x86_form_info(i->form)->attr;
+
+    for (unsigned k = 0; k < i->nopnds; k++)
+        if (i->opnd[k].kind == X86_OPND_GPR && (i->opnd[k].access & X86_ACC_W))
+            s->tag[i->opnd[k].reg] = T_NONE;
+    if (a & XA_WA)
+        s->tag[X86_RAX] = T_NONE;
+    if (a & XA_WC)
+        s->tag[X86_RCX] = T_NONE;
+    if (a & XA_WD)
+        s->tag[X86_RDX] = T_NONE;
+    if (a & XA_WB)
+        s->tag[X86_RBX] = T_NONE;
+    if (a & (XA_WR11 | XA_WBP))
+        s->tag[X86_R11] = s->tag[X86_RBP] = T_NONE;
+}
+
+/* LEA of a looked-up operand gives a host address. */
+static void follow(const struct x86_insn *i, struct state *s)
+{
+    bool host = i->op == X86_OP_LEA && i->adsize == 8 && i->opsize == 8 &&
+                host_operand(i, s);
+
+    spoil(i, s);
+    if (host)
+        s->tag[i->reg] = T_HOST;
+}
+
+static void good(struct state *s)
+{
+    for (unsigned r = 0; r < 16; r++)
+        if (s->tag[r] == T_KEYED)
+            s->tag[r] = T_GOOD;
+}
+
+static void meet(struct insn *to, const struct state *s)
+{
+    if (!to->known) {
+        to->in = *s;
+        to->known = true;
+        return;
+    }
+    for (unsigned r = 0; r < 16; r++)
+        if (to->in.tag[r] != s->tag[r])
+            to->in.tag[r] = T_NONE;
+    if (to->in.other != s->other)
+        to->in.other = 0xff;
+}
+
+/* The guest's registers when the region is left: none knows the host. */
+static const char *leaves_clean(const struct state *s)
+{
+    for (unsigned r = 0; r < 16; r++)
+        if (r != X86_R10 && r != X86_R11 &&
+            (s->tag[r] == T_HOST || s->tag[r] == T_CPU))
+            return "a host address in a guest register at an exit";
+    return NULL;
+}
+
+static const char *direct(struct emitted *m, struct insn *h, struct state *s)
+{
+    const struct x86_insn *i = &h->i;
+    unsigned op = i->map == X86_MAP_0F ? i->opcode & 0xf0U : i->opcode;
+    struct state taken = *s;
+
+    if (i->prefix & ~(i->op == X86_OP_JCXZ ? X86_PFX_ASZ : 0U))
+        return "a jump with prefixes";
+    if (i->op == X86_OP_JCXZ)
+        good(&taken); /* nothing above the offset */
+    else if (i->map == X86_MAP_0F && op == 0x80)
+        op = 0x80;
+    else if (i->op != X86_OP_JMP)
+        return "another kind of jump";
+    if (i->map == X86_MAP_0F && i->opcode == 0x87)
+        good(s); /* not above */
+    if (h->to != NONE)
+        meet(&m->insn[h->to], &taken);
+    else
+        return leaves_clean(s); /* the thunk */
+    return NULL;
+}
+
+static bool ends(const struct x86_insn *i)
+{
+    return i->op == X86_OP_JMP;
+}
+
+static const char *check_one(struct emitted *m, struct insn *h, struct state *s)
+{
+    const struct x86_insn *i = &h->i;
+    const char *what;
+
+    if (is_direct(i))
+        return direct(m, h, s);
+    if (memory(i) && (i->prefix & X86_PFX_SEG) && i->seg == X86_SEG_GS) {
+        what = gs(m, i, s);
+    } else if (memory(i) && i->base == X86_REG_RIP) {
+        what = rip_relative(m, h);
+        if (!what && i->opcode == 0x8b)
+            s->tag[i->reg] = T_NONE;
+    } else {
+        what = guest_insn(m, i, s);
+        follow(i, s);
+    }
+    if (!what && ends(i))
+        what = leaves_clean(s);
+    return what;
+}
+
+static const char *check_all(struct emitted *m, unsigned *at)
+{
+    const char *what = NULL;
+    struct state s = {0};
+    bool falls = false; /* the one before goes on here */
+
+    for (unsigned k = 0; k < m->n && !what; k++) {
+        struct insn *h = &m->insn[k];
+
+        *at = k;
+        if (k == m->ncold && falls)
+            return "the hot part goes on behind its end";
+        if (falls && h->known)
+            meet(h, &s);
+        if (h->entry)
+            s = (struct state){0};
+        else if (h->known)
+            s = h->in;
+        else if (!falls)
+            s = (struct state){0};
+        what = check_one(m, h, &s);
+        falls = !ends(&h->i);
+    }
+    if (!what && falls)
+        return "the region goes on behind its end";
+    return what;
+}
+
+const char *emitted_check(struct emitted *m, const struct bt *bt,
+                          const struct bt_block *b, uint32_t first_site,
+                          char *text, size_t n)
+{
+    const char *what;
+    unsigned at = 0;
+
+    m->bt = bt;
+    m->b = b;
+    m->n = 0;
+    *text = 0;
+    if (b->code_end - b->indirect > EMITTED_BYTES ||
+        b->cold_end - b->cold > EMITTED_BYTES)
+        return "a region of more than 32 KiB";
+    memset(m->at[0], 0, sizeof m->at[0][0] * (b->code_end - b->indirect));
+    memset(m->at[1], 0, sizeof m->at[1][0] * (b->cold_end - b->cold));
+    if (!decode_span(m, b->indirect, b->code_end))
+        return "bytes that are no instruction";
+    m->ncold = m->n;
+    if (!decode_span(m, b->cold, b->cold_end))
+        return "cold bytes that are no instruction";
+    m->count += m->n;
+    what = find_targets(m, first_site);
+    if (!what)
+        what = check_all(m, &at);
+    if (what) {
+        int k = snprintf(text, n, "%08x ", m->insn[at].off);
+
+        x86_disasm(&m->insn[at].i, m->insn[at].off, text + k, n - (size_t)k);
+    }
+    return what;
+}
+
+void emitted_dump(const struct emitted *m)
+{
+    for (unsigned k = 0; k < m->n; k++) {
+        char text[128];
+
+        x86_disasm(&m->insn[k].i, m->insn[k].off, text, sizeof text);
+        printf("    %s%08x %c %s\n", k == m->ncold ? "cold\n    " : "",
+               m->insn[k].off, m->insn[k].entry ? '>' : ' ', text);
+    }
+}

@@ -343,26 +343,22 @@ static void source_read(struct source *src, unsigned off)
         memcpy(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
 }
 
-/* What lies on two pages is dropped with either. */
-static bool tail_note(struct bt *bt, struct bt_block *b, const struct xlat *x)
+/* The page that only the end of its instruction lies in. */
+static struct bt_page *tail_page(struct bt *bt, const struct xlat *x)
 {
     struct bt_page *p = page_get(bt, x->gpa.v & PAGE, x->host);
 
-    if (!p)
-        return false;
-    page_mark(bt, p);
-    p->granules |= 1;
-    b->tail_next = p->tails;
-    p->tails = (uint32_t)(b - bt->blocks) + 1;
-    return true;
+    if (p)
+        page_mark(bt, p);
+    return p;
 }
 
 static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
 {
     const struct xlat *x = src->x;
     unsigned off = (unsigned)(va & 0xfff);
+    struct bt_page *p, *tail = NULL;
     struct bt_block *b;
-    struct bt_page *p;
     uint32_t *bucket;
 
     if (full(bt))
@@ -378,8 +374,11 @@ static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
                            .mode = bt->mode,
                            .page = (uint32_t)(p - bt->pages),
                            .valid = true};
-    if (src->tail && !tail_note(bt, b, src->tail))
-        return NULL;
+    if (src->tail) {
+        tail = tail_page(bt, src->tail);
+        if (!tail)
+            return NULL;
+    }
     source_read(src, off);
     if (!bt_translate(bt, b, src->bytes + off,
                       src->tail ? 4096 - off + X86_INSN_MAX_BYTES : 4096 - off))
@@ -390,6 +389,11 @@ static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
     *bucket = bt->nblocks;
     b->page_next = p->first;
     p->first = bt->nblocks;
+    if (tail) { /* dropped with either */
+        tail->granules |= 1;
+        b->tail_next = tail->tails;
+        tail->tails = bt->nblocks;
+    }
     return b;
 }
 

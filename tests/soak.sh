@@ -79,6 +79,17 @@ boots_bt() { # FLAVOUR: 20 boots each with 1, 2 and 4 vCPUs
     echo "20 of 20 with 1, 2 and 4 vCPUs"
 }
 
+# in lock-step with the interpreter; the figure is what it says at the end
+lockstep() {
+    timeout 1500 ./doppel run --engine bt --check --timeout 1400 "$@" \
+        </dev/null >$out/lockstep.txt 2>&1
+    status=$?
+    grep -q 'up-42' $out/lockstep.txt || status=1
+    grep -m 1 'does not do what' $out/lockstep.txt ||
+        sed -n 's/^doppel: bt: checked/checked/p' $out/lockstep.txt
+    return $status
+}
+
 decode() {
     "$(prog cpu/x86/decode_diff_test)" --count 100000000 --seed "${SEED:-1}" >$out/decode.txt
     status=$?
@@ -181,6 +192,9 @@ item boots-generic 'generic kernel, 2 CPUs, 128 MiB, 20 times' \
     repeat 20 boot_once $generic -c 2 -m 128M --append "$log $exec_arg"
 item boots-thaw 'cloud kernel rebuilt from its state every 5 exits, 10 times' \
     repeat 10 boot_once --selftest-thaw 5 --mem scatter -c 2 --append "$exec_arg"
+item lockstep 'cloud kernel to init and off, every block against the interpreter' \
+    lockstep --append "$exec_arg"
+item lockstep-smp 'the same, 2 CPUs' lockstep -c 2 --append "$exec_arg"
 item system 'real kernels: memory sizes, console, disk, statuses, signals' \
     scripts tests/boot/boot_test.sh
 item fuzz 'each fuzzer, minutes: executions and edges in o/soak/fuzz.log' fuzz

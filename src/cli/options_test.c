@@ -105,6 +105,8 @@ TEST(every_form)
     CHECK_EQ(c.dump_va[0], 0xffffffff81000000);
     CHECK_EQ(c.dump_va[1], 16);
     CHECK_EQ(c.dump_va[2], UINT64_MAX);
+    taken("--check --engine bt", &c);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS | ABI_FLAG_CHECK);
     taken("--clock virtual --cpu v2 --name a-b_c.d", &c);
     CHECK(strcmp(c.engine, "interp") == 0);
     CHECK_EQ(c.cpu_level, ABI_CPU_V2);
@@ -127,6 +129,8 @@ TEST(refusals)
     refused("-m", "needs a value");
     refused("--append", "needs a value");
     refused("--no-reboot=1", "takes no value");
+    refused("--check", "--engine bt");
+    refused("--check --engine interp", "--engine bt");
     refused("-m 0", "too small");
     refused("-m -5", "negative");
     refused("-m 5x", "not a memory size");

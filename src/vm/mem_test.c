@@ -244,9 +244,51 @@ TEST(survives_by_descriptor)
     mem_destroy(b);
 }
 
+static void view_is(struct mem *m, uint64_t at, const char *want)
+{
+    char s[8] = {0};
+
+    CHECK_EQ(mem_read(m, gpa(at), s, 5), 0);
+    CHECK(strcmp(s, want) == 0);
+}
+
+/* What is written through a view is seen there only. */
+TEST(view)
+{
+    struct mem *m = ram(true, GIB), *v = NULL;
+    struct mem_view_page p;
+    uint32_t word = 1;
+
+    CHECK_EQ(mem_write(m, gpa(0x7ffe), "below", 5), 0);
+    CHECK_EQ(mem_view_create(m, &v), 0);
+    view_is(v, 0x7ffe, "below");
+    CHECK_EQ(mem_view_count(v), 0);
+    CHECK_EQ(mem_write(v, gpa(0x7ffe), "above", 5), 0);
+    CHECK_EQ(mem_view_count(v), 2);
+    view_is(v, 0x7ffe, "above");
+    view_is(m, 0x7ffe, "below");
+    mem_view_page(v, 1, &p);
+    CHECK_EQ(p.gpa.v, 0x8000);
+    CHECK(!memcmp(p.copy, "ove", 3) && !memcmp(p.before, "low", 3));
+    CHECK(!memcmp(p.base, "low", 3));
+    CHECK_EQ(mem_write(m, gpa(0x8000), "LOW", 3), 0);
+    mem_view_rewind(v);
+    view_is(v, 0x7ffe, "below");
+    mem_view_reset(v);
+    view_is(v, 0x7ffe, "beLOW");
+    for (unsigned i = 0; i < MEM_VIEW_PAGES; i++)
+        CHECK(mem_tlb_page(v, gpa(i << 12), MEM_WRITE, &word) != NULL);
+    CHECK(!mem_view_full(v));
+    CHECK(!mem_tlb_page(v, gpa(MEM_VIEW_PAGES << 12), MEM_WRITE, &word));
+    CHECK(mem_view_full(v));
+    CHECK_EQ(word, 0);
+    mem_view_destroy(v);
+    mem_destroy(m);
+}
+
 TEST_MAIN(CASE(rejects_bad_sizes), CASE(splits_at_the_hole),
           CASE(copies_linear), CASE(copies_scattered),
           CASE(scatter_has_no_neighbours), CASE(get_and_put),
           CASE(pins_saturate), CASE(epochs_tell_dirty_pages),
           CASE(marks_are_reported), CASE(hash_ignores_the_place),
-          CASE(survives_by_descriptor))
+          CASE(survives_by_descriptor), CASE(view))

@@ -110,28 +110,33 @@ static void close_vms(struct harness *h)
     blk_vm_close(h->b);
 }
 
+/* Code memory is shared with a process's children: each has its own. */
+static void open_part(struct harness *h)
+{
+    const struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
+    struct err e;
+
+    if (bt_engine.init(&host, &h->part, &e)) {
+        printf("bt: %s\n", e.text);
+        exit(1);
+    }
+}
+
 /* Return: false: this host cannot. VMs are opened by processes of their own,
  * so that one that dies is a finding like others. */
 static bool open_harness(struct harness *h)
 {
-    static struct engine_part *part; /* as in a monitor: till the end */
-    const struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
+    struct blk_vm *v;
     char why[120];
-    struct err e;
 
     memset(h, 0, sizeof *h);
     if (!bt_host_ok(why, sizeof why))
         return false;
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    h->part = part;
     h->sh = mmap(NULL, sizeof *h->sh, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    open_vms(h);
-    blk_forms_init(&h->forms, blk_vm_cpuid(h->a));
-    close_vms(h);
+    v = blk_vm_open(&interp_engine, NULL);
+    blk_forms_init(&h->forms, blk_vm_cpuid(v));
+    blk_vm_close(v);
     return h->sh != MAP_FAILED;
 }
 
@@ -145,6 +150,7 @@ static int in_child(struct harness *h, int (*fn)(struct harness *, uint64_t),
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
+        open_part(h);
         open_vms(h);
         watch();
         status = fn(h, arg);
@@ -607,6 +613,7 @@ static int in_debugger(uint64_t seed, unsigned history)
 
     if (!open_harness(&h))
         return 0;
+    open_part(&h);
     open_vms(&h);
     watch();
     h.sh->seed = seed - history;

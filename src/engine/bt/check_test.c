@@ -100,6 +100,22 @@ TEST(plain)
     vm_destroy(t);
 }
 
+/* Flags that are read behind a memory access. */
+TEST(flags_kept)
+{
+    struct tvm *t;
+
+    NEED_HOST();
+    t = vm_make();
+    /* stc; mov [rbx],ecx; setc dl; cmp ecx,0; mov eax,[rbx+64]; jle l; nop;
+     * l: stc; push rax; adc eax,ecx; hlt */
+    TVM_PUT(t, "\xf9\x89\x0b\x0f\x92\xc2\x83\xf9\x00\x8b\x43\x40\x7e\x01\x90"
+               "\xf9\x50\x11\xc8\xf4");
+    t->cpu->gpr[X86_RCX] = 5;
+    same(t);
+    vm_destroy(t);
+}
+
 /* The clock and random numbers are what the reference was given. */
 TEST(inputs)
 {
@@ -271,7 +287,7 @@ TEST(planted_jump)
             "rip differs");
 }
 
-TEST_MAIN(CASE(plain), CASE(inputs), CASE(external), CASE(faults),
-          CASE(own_code), CASE(planted_register), CASE(planted_store),
-          CASE(planted_vector), CASE(planted_flags), CASE(planted_flags_ahead),
-          CASE(planted_jump))
+TEST_MAIN(CASE(plain), CASE(flags_kept), CASE(inputs), CASE(external),
+          CASE(faults), CASE(own_code), CASE(planted_register),
+          CASE(planted_store), CASE(planted_vector), CASE(planted_flags),
+          CASE(planted_flags_ahead), CASE(planted_jump))

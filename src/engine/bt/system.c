@@ -345,6 +345,7 @@ static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
     uint32_t mode = ac_mode(t, insn), k = mode & BT_MODE_KIND;
     uint64_t next = t->va[t->at] + insn->len;
     struct emit *e = &t->e;
+    bool held = t->held;
 
     gs_put(e, BT_ACL, insn->op == X86_OP_STAC ? (uint32_t)X86_FL_AC : 0);
     if (mode == (t->b->mode & ~BT_MODE_NOWIN))
@@ -353,6 +354,7 @@ static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
     bt_unhold(t);
     e_mov_imm(e, X86_R11, next);
     e_jmp_gs(e, (unsigned)BT_IB(k) + 8 * bt_ib_index(k, next));
+    t->held = held; /* what follows is jumped to */
 }
 
 void bt_system(struct bt_tr *t)

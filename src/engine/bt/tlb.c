@@ -182,6 +182,30 @@ static void keys_drop(struct bt *bt, uint64_t va, unsigned shift)
     bt->flushed++;
 }
 
+static bool key_of(uint64_t key, uint64_t va)
+{
+    return key && (-key ^ va) >> 63 == 0 &&
+           TLB_SEEN_OF(-key) == TLB_SEEN_OF(va);
+}
+
+/* The interpreter asks: is anything left that its filter takes for @va's? */
+static bool holds(void *outer, uint64_t va)
+{
+    struct bt *bt = outer, *v = bt->view;
+    unsigned at = bt_tlb_index(va) & (BT_TLB_N / 2);
+
+    for (unsigned k = 0; k < 3; k++) {
+        const struct bt_stk *stk = bt_stk(bt, k);
+
+        for (unsigned i = at; i < at + BT_TLB_N / 2; i++)
+            if (key_of(v->tlb[k].r[i], va) || key_of(v->tlb[k].w[i], va))
+                return true;
+        if (key_of(stk->r, va) || key_of(stk->w, va))
+            return true;
+    }
+    return false;
+}
+
 /* Entries of one page's code lie next to each other; @va's page is that of the
  * current view. */
 static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
@@ -269,6 +293,7 @@ void bt_tlb_init(struct bt *bt)
     bt_unpost(bt);
     bt->view = bt;
     bt->in->dropped = page_drop;
+    bt->in->holds = holds;
     bt->in->unwrite = unwrite;
     bt_tlb_flush(bt);
     view_switch(bt);

@@ -119,6 +119,7 @@ enum tlb_kind {
 
 /* Filters over what a generation holds: bits by address, may say yes wrongly.
  */
+#define TLB_SEEN_OF(lin) ((unsigned)((lin) >> 22) & 255) /* bit of large[] */
 struct tlb_seen {
     uint64_t large[4]; /* pages of 2 and 4 MiB */
     uint64_t huge[4];  /* of 1 GiB */
@@ -185,6 +186,8 @@ struct interp {
     /* a page of 2^@shift bytes around @lin is held no longer; @code: code may
      * have been fetched from it; may be NULL */
     void (*dropped)(void *outer, uint64_t lin, unsigned shift, bool code);
+    /* whether it holds anything that large_maybe takes for @lin's; may be NULL */
+    bool (*holds)(void *outer, uint64_t lin);
     /* write rights at @lin, under that PCID's slot, are gone; may be NULL */
     void (*unwrite)(void *outer, uint64_t lin, unsigned slot,
                     const uint8_t *host);

@@ -113,7 +113,7 @@ static void pcid_switch(struct interp *in, uint16_t pcid, bool keep)
 static void large_note(struct interp *in, uint64_t lin, unsigned shift)
 {
     struct tlb_seen *s = tlb_seen_of(in, lin);
-    unsigned m = (unsigned)(lin >> 22) & 255, g = (unsigned)(lin >> 30) & 255;
+    unsigned m = TLB_SEEN_OF(lin), g = (unsigned)(lin >> 30) & 255;
 
     if (shift == 30)
         s->huge[g / 64] |= BIT(g % 64);
@@ -124,7 +124,7 @@ static void large_note(struct interp *in, uint64_t lin, unsigned shift)
 /* How large a page that covers @lin may be: 12, 22 (2 or 4 MiB), 30. */
 static unsigned large_maybe(const struct tlb_seen *s, uint64_t lin)
 {
-    unsigned m = (unsigned)(lin >> 22) & 255, g = (unsigned)(lin >> 30) & 255;
+    unsigned m = TLB_SEEN_OF(lin), g = (unsigned)(lin >> 30) & 255;
 
     if (s->huge[g / 64] >> (g % 64) & 1)
         return 30;
@@ -173,12 +173,30 @@ static void drop(struct interp *in, uint64_t lin, unsigned shift)
     gens_load(in);
 }
 
+/* Whether anything is left that large_maybe would take for a piece of the 4 MiB
+ * around @lin, which have just been dropped. */
+static bool large_left(struct interp *in, uint64_t lin)
+{
+    for (unsigned i = 0; i < TLB_NONE * TLB_ENTRIES; i++) {
+        const struct tlb_ent *e = &in->tables[i];
+        uint64_t tag = e->r | e->w | e->x;
+
+        if (tag && (tag ^ lin) >> 63 == 0 &&
+            TLB_SEEN_OF(tag) == TLB_SEEN_OF(lin))
+            return true;
+    }
+    return in->holds && in->holds(in->outer, lin);
+}
+
 static void page_drop(struct interp *in, uint64_t lin)
 {
-    unsigned shift = large_maybe(tlb_seen_of(in, lin), lin);
+    struct tlb_seen *s = tlb_seen_of(in, lin);
+    unsigned shift = large_maybe(s, lin), m = TLB_SEEN_OF(lin);
 
     in->st.tlb_large_drops += shift > 12;
     drop(in, lin, shift);
+    if (shift == 22 && !large_left(in, lin))
+        s->large[m / 64] &= ~BIT(m % 64);
 }
 
 /* The upper half holds a piece that is not global: a list is dropped with each

@@ -244,6 +244,10 @@ void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     const struct bt_win *w;
     unsigned slot;
 
+    if (t->fast) {
+        bt_loop_access(t, m);
+        return;
+    }
     if (ref->win == NO_WIN) {
         access_full(t, k, m);
         return;

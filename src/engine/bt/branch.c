@@ -91,7 +91,7 @@ void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)
 }
 
 /* A rel32 jump at @from leads to @va, in the region or out of it. */
-static void lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va)
+void bt_lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va)
 {
     if (to == NO_LABEL) {
         t->exit[t->nexits].from = from;
@@ -160,7 +160,7 @@ static void fall(struct bt_tr *t, uint64_t next)
 
 static void jcc(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
 {
-    lead(t, e_jcc(&t->e, insn->opcode & 15), t->to[t->at], next + insn->imm);
+    bt_lead(t, e_jcc(&t->e, insn->opcode & 15), t->to[t->at], next + insn->imm);
     fall(t, next);
 }
 
@@ -177,7 +177,7 @@ static void jcxz(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
         over = e_jmp(&t->e);
         e_patch8(&t->e, taken);
     }
-    lead(t, e_jmp(&t->e), t->to[t->at], next + insn->imm);
+    bt_lead(t, e_jmp(&t->e), t->to[t->at], next + insn->imm);
     if (over)
         e_patch32(&t->e, over, t->e.at);
     else
@@ -238,7 +238,7 @@ static void jmp(struct bt_tr *t, const struct x86_insn *insn, uint64_t next)
         if (to == NO_LABEL)
             jump_out(t, next + insn->imm);
         else if (to != t->at + 1)
-            lead(t, e_jmp(&t->e), to, 0);
+            bt_lead(t, e_jmp(&t->e), to, 0);
         return;
     }
     if (p->kind == X86_OPND_MEM)

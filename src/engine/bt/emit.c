@@ -60,6 +60,7 @@ void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
 {
     bool sib = index != X86_REG_NONE || base == X86_REG_NONE || (base & 7) == 4;
     unsigned x = index == X86_REG_NONE ? 4 : index & 7;
+    unsigned scale = index == X86_REG_NONE ? 0 : index >> 8;
     unsigned mod = base == X86_REG_NONE           ? 0
                    : disp == 0 && (base & 7) != 5 ? 0
                    : disp == (int8_t)disp         ? 1
@@ -68,7 +69,7 @@ void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
 
     e8(e, mod << 6 | (reg & 7) << 3 | (sib ? 4 : b));
     if (sib)
-        e8(e, x << 3 | b);
+        e8(e, scale << 6 | x << 3 | b);
     if (mod == 1)
         e8(e, (uint8_t)disp);
     else if (mod == 2 || base == X86_REG_NONE)
@@ -82,7 +83,7 @@ static unsigned rex_of(unsigned base, unsigned index)
     if (base != X86_REG_NONE)
         rex |= base >> 3;
     if (index != X86_REG_NONE)
-        rex |= (index >> 3) << 1;
+        rex |= (index >> 3 & 1) << 1;
     return rex;
 }
 

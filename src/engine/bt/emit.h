@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CC_A  7
+#define CC_E  4
 #define CC_NE 5
 
 struct emit {
@@ -191,8 +192,11 @@ static inline void e_gs_cmp0(struct emit *e, unsigned disp)
     e8(e, 0);
 }
 
+#define E_SCALED(r, shift) ((unsigned)(r) | (unsigned)(shift) << 8)
+
 /** e_modrm_mem() - ModRM, SIB, displacement of [base + index + disp]
- * X86_REG_NONE: absent; not both. The REX bits are the caller's. */
+ * X86_REG_NONE: absent; not both. E_SCALED(r, shift) may be an index. The REX
+ * bits are the caller's. */
 void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
                  int32_t disp);
 /** e_mem_op() - opcode r, [base + index + disp] with REX.W */

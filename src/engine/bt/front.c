@@ -611,7 +611,8 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     memset((uint8_t *)&t + offsetof(struct bt_tr, to), 0,
            offsetof(struct bt_tr, colds) - offsetof(struct bt_tr, to));
     t.s2_has = 0;
-    t.n = t.at = t.ncold = t.nwins = t.nfix = t.nexits = 0;
+    t.n = t.at = t.ncold = t.nwins = t.nfix = t.nexits = t.nloops = 0;
+    t.fast = NULL;
     t.granules = 0;
     t.full = t.held = false;
     t.s1 = X86_R11;
@@ -628,6 +629,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
         return false;
     labels(&t);
     liveness(&t);
+    bt_loops(&t);
     bt_windows(&t);
     b->map = bt->nmaps;
     b->cold = t.cold.at;

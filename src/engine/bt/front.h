@@ -68,6 +68,32 @@ struct bt_win {
     bool stack;   /* by the stack page's entry; slot is not used */
 };
 
+/* Accesses of a loop whose addresses differ by constants, and move by the same
+ * constant with each turn. */
+#define BT_STREAMS 4
+struct bt_stream {
+    uint8_t key;          /* as bt_ref's; KEY_NONE: base and index */
+    uint8_t base, index, scale;
+    uint8_t reg;          /* holds what is to be added, while the loop runs */
+    bool write;
+    bool base_in;         /* base, index are part of what reg holds */
+    bool index_in;
+    int64_t lo, hi;       /* bytes, from the address at the turn's beginning */
+    int64_t stride;
+};
+
+/* A loop of one straight piece: from a leader to the branch that leads there. */
+struct bt_loop {
+    uint8_t head, last;
+    uint8_t by;        /* a register that each turn adds a constant to */
+    uint8_t x[2];      /* registers that it does not use, or ANY */
+    uint8_t nstreams;
+    int64_t step;      /* that constant */
+    struct bt_stream s[BT_STREAMS];
+    uint8_t of[BT_REGION_INSNS];  /* stream of each instruction's access */
+    int32_t off[BT_REGION_INSNS]; /* its displacement from the registers */
+};
+
 /* How a decoded instruction is run. */
 enum bt_how {
     HOW_CALLOUT,
@@ -121,6 +147,9 @@ struct bt_tr {
         bool held;
     } exit[BT_REGION_INSNS]; /* jumps out of the region */
     unsigned nexits;
+    struct bt_loop loops[2];
+    unsigned nloops;
+    const struct bt_loop *fast; /* its body is being made */
     unsigned at;    /* instruction being rewritten */
     uint32_t start; /* its code offset */
     struct bt_cold colds[BT_COLD_MAX];
@@ -134,7 +163,8 @@ struct bt_tr {
 
 /* A memory operand of the host's: [base + index + disp]; ANY: absent. */
 struct bt_opnd {
-    uint8_t base, index;
+    uint8_t base;
+    uint16_t index; /* E_SCALED() */
     int32_t disp;
     bool s1_free; /* s1 is not part of it */
 };
@@ -168,6 +198,9 @@ void bt_windows(struct bt_tr *t);
 /** bt_regs() - registers that @insn names or implies, its address's too */
 uint32_t bt_regs(const struct x86_insn *insn);
 const struct x86_opnd *bt_mem_opnd(const struct x86_insn *insn);
+uint32_t bt_written(const struct x86_insn *insn);
+/** bt_adds() - whether instruction @i only adds a constant, *by, to @r */
+bool bt_adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by);
 /** bt_check_at() - whether a window's check stands before instruction @i */
 bool bt_check_at(const struct bt_tr *t, unsigned i);
 
@@ -189,7 +222,18 @@ void bt_hold(struct bt_tr *t);
 void bt_unhold(struct bt_tr *t);
 void bt_unhold_code(const struct bt_tr *t, struct emit *e);
 
+/* ---- loop.c ---- */
+
+/** bt_loops() - find loops whose accesses can be checked for many turns */
+void bt_loops(struct bt_tr *t);
+/** bt_loop() - at a loop's head: its checks, and its body without checks */
+void bt_loop(struct bt_tr *t);
+void bt_loop_access(struct bt_tr *t, struct bt_opnd *m);
+
 /* ---- rewrite.c ---- */
+
+void bt_rewrite_plain(struct bt_tr *t);
+void bt_map_new(struct bt_tr *t);
 
 void bt_rewrite(struct bt_tr *t);
 /** bt_ea_store() - the memory operand's address into BT_VA, guest register
@@ -224,6 +268,8 @@ void bt_rewrite_branch(struct bt_tr *t);
 void bt_entry(struct bt_tr *t);
 /** bt_exit_to() - leave for @va; registers are the convention's */
 void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va);
+/** bt_lead() - have the rel32 at @from lead to label @to, or out, to @va */
+void bt_lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va);
 /** bt_poll() - leave for C if a request stands, @va being next
  * @flags: they are live */
 void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags);

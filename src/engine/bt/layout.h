@@ -44,6 +44,8 @@
 #define BT_FLPEXT  0x320 /* what LAHF and SETO AL left, turned by 8 bits */
 #define BT_FLPDEP  0x328 /* ... and where RFLAGS has it */
 
+#define BT_LOOP(i) (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
+
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * minus guest address; in each, the page with the lower half's entries comes
  * first. Then the branch caches: host addresses of indirect entries. */

@@ -80,6 +80,7 @@ struct bt_map {
     uint16_t off;   /* guest bytes from the block's start */
     uint8_t s1, s2; /* guest registers whose value is at home */
     uint8_t tmp;    /* register kept in SLOT_TMP; 0xff: none */
+    uint8_t x[2];   /* others whose value is at home; 0xff: none */
 };
 
 /* A guest page that blocks were made from. */

@@ -244,6 +244,14 @@ static void system_insn(struct bt_tr *t, const struct x86_insn *insn)
 
 /* ---- all ---- */
 
+static bool in_loop(const struct bt_tr *t, unsigned i)
+{
+    for (unsigned k = 0; k < t->nloops; k++)
+        if (i >= t->loops[k].head && i <= t->loops[k].last)
+            return true;
+    return false;
+}
+
 /* How often the region names R10 and R11 where that costs something. */
 static unsigned home_cost(const struct bt_tr *t, uint32_t *used)
 {
@@ -257,8 +265,13 @@ static unsigned home_cost(const struct bt_tr *t, uint32_t *used)
             continue;
         *used |= m;
         if (t->how[i] != HOW_PUSH && t->how[i] != HOW_POP)
-            n += (m >> X86_R10 & 1) + (m >> X86_R11 & 1);
+            n += ((m >> X86_R10 & 1) + (m >> X86_R11 & 1)) *
+                 (in_loop(t, i) ? 8 : 1);
     }
+    for (unsigned i = 0; i < t->nloops; i++)
+        for (unsigned k = 0; k < 2; k++)
+            if (t->loops[i].x[k] != ANY)
+                *used |= R(t->loops[i].x[k]);
     return n;
 }
 
@@ -324,10 +337,27 @@ static void rewrite_one(struct bt_tr *t)
     }
 }
 
+void bt_rewrite_plain(struct bt_tr *t)
+{
+    rewrite_one(t);
+}
+
+void bt_map_new(struct bt_tr *t)
+{
+    t->start = t->e.at;
+    t->bt->maps[t->bt->nmaps++] = (struct bt_map){
+        .host = t->e.at,
+        .off = (uint16_t)(t->va[t->at] - t->b->va),
+        .s1 = t->s1,
+        .s2 = t->s2,
+        .tmp = ANY,
+        .x = {t->fast ? t->fast->x[0] : ANY, t->fast ? t->fast->x[1] : ANY},
+    };
+}
+
 /* What stands at the beginning of each instruction. */
 static void begin(struct bt_tr *t)
 {
-    struct bt *bt = t->bt;
 
     if (t->leader[t->at]) {
         t->s2_has = 0;
@@ -335,15 +365,11 @@ static void begin(struct bt_tr *t)
         if (t->loop[t->at])
             bt_poll(t, &t->e, t->va[t->at], t->live[t->at]);
     }
-    t->label[t->at] = t->leader[t->at] ? t->label[t->at] : t->e.at;
-    t->start = t->e.at;
-    bt->maps[bt->nmaps++] = (struct bt_map){
-        .host = t->e.at,
-        .off = (uint16_t)(t->va[t->at] - t->b->va),
-        .s1 = t->s1,
-        .s2 = t->s2,
-        .tmp = ANY,
-    };
+    if (t->loop[t->at])
+        bt_loop(t);
+    if (!t->leader[t->at])
+        t->label[t->at] = t->e.at;
+    bt_map_new(t);
 }
 
 void bt_rewrite(struct bt_tr *t)

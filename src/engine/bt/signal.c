@@ -68,6 +68,9 @@ static bool guest_fault(ucontext_t *uc)
         *reg_of(uc, m->s1) = (greg_t)bt->home[m->s1];
         *reg_of(uc, m->s2) = (greg_t)bt->home[m->s2];
     }
+    for (unsigned i = 0; i < 2; i++)
+        if (m->x[i] != 0xff)
+            *reg_of(uc, m->x[i]) = (greg_t)bt->home[m->x[i]];
     if (m->tmp != 0xff)
         *reg_of(uc, m->tmp) = (greg_t)bt->slot[0];
     bt->st.host_faults++;

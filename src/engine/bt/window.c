@@ -62,7 +62,7 @@ uint32_t bt_regs(const struct x86_insn *insn)
     return m;
 }
 
-static uint32_t written(const struct x86_insn *insn)
+uint32_t bt_written(const struct x86_insn *insn)
 {
     uint64_t a = x86_form_info(insn->form)->attr;
     uint32_t m = 0;
@@ -98,8 +98,7 @@ struct reg_track {
     int64_t delta;
 };
 
-/* Whether @insn only adds a constant to @r; then to *by. */
-static bool adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by)
+bool bt_adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by)
 {
     const struct x86_insn *insn = &t->insn[i];
     const struct x86_opnd *p = &insn->opnd[0];
@@ -146,7 +145,7 @@ static bool adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by)
 
 static void track(const struct bt_tr *t, unsigned i, struct reg_track *rt)
 {
-    uint32_t m = written(&t->insn[i]);
+    uint32_t m = bt_written(&t->insn[i]);
     int64_t by;
 
     if (t->how[i] == HOW_NOTHING)
@@ -154,7 +153,7 @@ static void track(const struct bt_tr *t, unsigned i, struct reg_track *rt)
     for (unsigned r = 0; m; r++, m >>= 1) {
         if (!(m & 1))
             continue;
-        if (adds(t, i, r, &by)) {
+        if (bt_adds(t, i, r, &by)) {
             rt[r].delta += by;
         } else {
             rt[r].ver++;

@@ -371,7 +371,10 @@ static void form(struct mk *m, unsigned f)
         if (x86_decode(b, sizeof b, X86_MODE_64, &i) != X86_DEC_OK) {
             if (rnd_pct(&m->r, 95))
                 continue;
-            i.len = 15; /* #UD */
+            if (m->p->saves)
+                continue;
+            m->p->x87 = true; /* who knows, when a run goes on in its middle */
+            i.len = 15;       /* #UD */
             break;
         }
         w = written(&i);

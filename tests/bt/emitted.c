@@ -187,7 +187,8 @@ static bool may_load(const struct emitted *m, int64_t d)
 {
     return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
            in_array(d, BT_WIN(0), 16) || d == BT_FSBASE || d == BT_GSBASE ||
-           d == BT_KGSBASE || d == BT_CPU || d == BT_TSCOFF || d == BT_REQ ||
+           d == BT_KGSBASE || d == BT_CPU || d == BT_IFL || d == BT_ACL ||
+           d == BT_TSCOFF || d == BT_REQ ||
            d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
@@ -246,7 +247,13 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
         s->tag[i->reg] = d == BT_TLBMASK           ? T_INDEX
                          : d == BT_IBMASK(kind(m)) ? T_IB
                                                    : T_NONE;
-        return s->tag[i->reg] || d == BT_HIMASK ? NULL : "PEXT by another mask";
+        return s->tag[i->reg] || d == BT_HIMASK || d == BT_FLPEXT
+                   ? NULL
+                   : "PEXT by another mask";
+    }
+    if (i->op == X86_OP_PDEP && i->opsize == 8 && d == BT_FLPDEP) {
+        s->tag[i->reg] = T_NONE;
+        return NULL;
     }
     if (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 4 &&
         d == BT_IRQW && i->reg == X86_RCX) {
@@ -347,12 +354,14 @@ static const char *rip_relative(const struct emitted *m, const struct insn *h)
 /* A field of struct x86_cpu that instructions may read inline. */
 static bool cpu_field(const struct x86_insn *i)
 {
-    static const int64_t wide[] = {FIELD(cr0), FIELD(cr2), FIELD(cr3),
-                                   FIELD(cr4), FIELD(msr.tsc_aux)};
+    static const int64_t wide[] = {FIELD(cr0),         FIELD(cr2),
+                                   FIELD(cr3),         FIELD(cr4),
+                                   FIELD(msr.tsc_aux), FIELD(rflags)};
 
     if (i->index != X86_REG_NONE || i->adsize != 8)
         return false;
-    if (i->op == X86_OP_MOVZX && i->map == X86_MAP_0F && i->opcode == 0xb7)
+    if ((i->op == X86_OP_MOVZX && i->opcode == 0xb7) ||
+        (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 2))
         for (unsigned k = 0; k < 6; k++)
             if (i->disp ==
                 FIELD(seg[0].sel) + (int64_t)(k * sizeof(struct x86_seg)))

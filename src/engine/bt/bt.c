@@ -314,8 +314,9 @@ static void vcpu_revoke(struct engine_vcpu *v, gpa_t at, bool all)
 {
     struct bt *bt = bt_of(v);
 
+    tlb_revoke_ask(bt->in, at, all);
     bt_post(bt);
-    interp_engine.vcpu_revoke((struct engine_vcpu *)(void *)bt->in, at, all);
+    tlb_revoke_wait(bt->in);
 }
 
 static const char *vcpu_stat(const struct engine_vcpu *v, unsigned i,

@@ -304,9 +304,11 @@ static void revoke_one(struct bt *bt, gpa_t at, bool all)
     bool own = atomic_load(&bt->in_run) &&
                pthread_equal(bt->thread, pthread_self());
 
-    if (!own)
-        bt_post(bt);
-    tlb_revoke_ask(bt->in, at, all, !own); /* our own: when we are back */
+    tlb_revoke_ask(bt->in, at, all);
+    if (own)
+        return; /* when we are back */
+    bt_post(bt);
+    tlb_revoke_wait(bt->in);
 }
 
 void bt_revoke(void *ctx, gpa_t at, bool all)

@@ -24,6 +24,9 @@
 /* So many times in a row a block may differ while others write. */
 #define SUSPECT_MAX 16
 
+/* A turn is so many blocks, or until the vCPU has nothing to run. */
+#define TURN_BLOCKS 1000
+
 /* Looks at whose turn it is before sleeping. */
 #define SPINS   100
 
@@ -141,6 +144,7 @@ void bt_check_turn(struct bt *bt)
         return;
     mine = atomic_fetch_add(&part->turn_next, 1);
     bt->chk->turn = true;
+    bt->chk->turns = 0;
     if (atomic_load(&part->turn_now) == mine)
         return;
     interp_leave(bt->in); /* whoever has it may wait for us */
@@ -397,10 +401,8 @@ bool bt_check_end(struct bt *bt)
     uint64_t va = bt->sites[bt->site].va;
     unsigned k;
 
-    if (!c->pending) {
-        bt_check_leave(bt);
+    if (!c->pending)
         return !c->failed;
-    }
     if (bt->reason != BT_G_CALLOUT && bt->reason != BT_G_MISS) {
         ended(bt, c->n);
     } else if (cpu->rip == va && (cpu->rflags & X86_FL_RF)) {
@@ -410,7 +412,8 @@ bool bt_check_end(struct bt *bt)
         ended(bt, k);
     }
     c->pending = false;
-    bt_check_leave(bt);
+    if (++c->turns >= TURN_BLOCKS)
+        bt_check_leave(bt);
     return !c->failed;
 }
 

@@ -58,6 +58,7 @@ struct bt_check {
         uint64_t va;
         unsigned count;
     } suspect[CHECK_SUSPECTS]; /* blocks that differed, perhaps by others */
+    unsigned turns;            /* blocks since it is ours */
     bool turn;                 /* ours: no other vCPU runs code */
     bool failed;
     char why[200];
@@ -69,9 +70,8 @@ struct bt_check {
 int bt_check_create(struct bt *bt, struct err *e);
 void bt_check_destroy(struct bt *bt);
 
-/** bt_check_turn() - wait until no other vCPU runs code; till the block's end
- * (or bt_check_leave) none does. Blocks of several vCPUs are so run one after
- * the other: what the two runs of a block read is the same. */
+/** bt_check_turn() - wait until no other vCPU runs code; till the block's end,
+ * or bt_check_leave, none does, so that both runs of it read the same memory */
 void bt_check_turn(struct bt *bt);
 void bt_check_leave(struct bt *bt);
 /** bt_check_begin() - @b is entered next: run the reference */

@@ -37,20 +37,52 @@ struct run {
 
 /* ---- strings ---- */
 
+/* Operands that are registers more often R10 or R11: the translator treats
+ * these specially. */
+static void prefer_scratch(struct rnd *rnd, uint8_t *b,
+                           const struct x86_insn *insn)
+{
+    unsigned at = (unsigned)(insn->len - insn->imm_len - insn->disp_len);
+
+    if (!insn->has_modrm || insn->enc != X86_ENC_LEGACY ||
+        !(insn->prefix & X86_PFX_REX) || insn->index != X86_REG_NONE ||
+        (insn->modrm & 7) == 4 || rnd_pct(rnd, 50))
+        return;
+    at -= 1; /* ModRM */
+    for (unsigned k = 0; k < at; k++)
+        if ((b[k] & 0xf0) == 0x40 && k + 4 >= at) {
+            b[k] |= (uint8_t)(1 + 4 * rnd_n(rnd, 2));
+            b[at] = (uint8_t)((b[at] & 0xf8) | (2 + rnd_n(rnd, 2)));
+            if (b[k] & 4)
+                b[at] = (uint8_t)((b[at] & ~0x38) | (2 + rnd_n(rnd, 2)) << 3);
+            return;
+        }
+}
+
 static void fill_pool(struct run *r)
 {
     struct rnd rnd = {.s = 7};
-    unsigned forms[X86_FORM_COUNT], n = 0;
+    unsigned forms[2 * X86_FORM_COUNT], n = 0;
 
-    for (unsigned f = 1; f < X86_FORM_COUNT; f++)
-        if (!(x86_form_info(f)->attr & XA_NO64))
-            forms[n++] = f;
+    for (unsigned f = 1; f < X86_FORM_COUNT; f++) {
+        const struct x86_form_info *fi = x86_form_info(f);
+
+        if (fi->attr & XA_NO64)
+            continue;
+        forms[n++] = f;
+        if (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH ||
+            fi->op == X86_OP_STAC || fi->op == X86_OP_CLAC)
+            forms[n++] = f; /* twice */
+    }
     for (unsigned i = 0; i < POOL;) {
         uint8_t b[CORPUS_INSN_ROOM];
         struct x86_insn insn;
 
         if (!corpus_encode(&rnd, forms[rnd_n(&rnd, n)], b) ||
             x86_decode(b, sizeof b, X86_MODE_64, &insn) != X86_DEC_OK)
+            continue;
+        prefer_scratch(&rnd, b, &insn);
+        if (x86_decode(b, sizeof b, X86_MODE_64, &insn) != X86_DEC_OK)
             continue;
         memcpy(r->pool[i], b, 15);
         r->pool_len[i++] = insn.len;

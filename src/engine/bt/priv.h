@@ -365,11 +365,19 @@ static inline void bt_post(struct bt *bt)
     for (unsigned k = 0; k < 3; k++)
         atomic_store(&bt->ibmask[k], 0);
 }
+static inline bool bt_ib_shut(const struct bt *bt)
+{
+    return !bt->ibmask[0] || !bt->ibmask[1] || !bt->ibmask[2];
+}
+static inline void bt_ib_open(struct bt *bt)
+{
+    for (unsigned k = 0; k < 3; k++)
+        atomic_store(&bt->ibmask[k], bt_ib_mask(k));
+}
 static inline void bt_unpost(struct bt *bt)
 {
     atomic_store(&bt->req, 0);
-    for (unsigned k = 0; k < 3; k++)
-        atomic_store(&bt->ibmask[k], bt_ib_mask(k));
+    bt_ib_open(bt);
 }
 static inline struct bt_stk *bt_stk(struct bt *bt, unsigned k)
 {

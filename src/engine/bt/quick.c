@@ -120,12 +120,13 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
     return bt->rx + b->code;
 }
 
-/* An indirect jump missed: or a request made it miss, that is over. */
+/* An indirect jump missed: or a request made it miss, that is over. Only
+ * bt_run, which then looks at all that may be asked, may take a request back. */
 static const void *indirect(struct bt *bt)
 {
     bt->st.ib_misses++;
-    if (!bt->req && !bt->ibmask[TLB_USER]) {
-        bt_unpost(bt);
+    if (!bt->req && bt_ib_shut(bt)) {
+        bt_ib_open(bt);
         if (bt->req)
             bt_post(bt);
     }

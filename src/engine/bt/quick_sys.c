@@ -117,7 +117,8 @@ static uint8_t *at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
                    bool write)
 {
     unsigned i = bt_tlb_index(va);
-    const uint64_t *key = write ? &bt->view->tlb[kind].w[i] : &bt->view->tlb[kind].r[i];
+    const uint64_t *key =
+        write ? &bt->view->tlb[kind].w[i] : &bt->view->tlb[kind].r[i];
 
     if ((va & 0xfff) + n > 4096)
         return NULL;

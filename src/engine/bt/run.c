@@ -92,6 +92,8 @@ static bool novec(const struct x86_insn *insn)
     case X86_OP_CLTS:
     case X86_OP_HLT:
     case X86_OP_VERW:
+    case X86_OP_CPUID:
+    case X86_OP_INVPCID:
         return true;
     default:
         return false;

@@ -78,7 +78,8 @@ static void vcpu_flush(struct engine_vcpu *v)
 
 static void vcpu_revoke(struct engine_vcpu *v, gpa_t gpa, bool all)
 {
-    tlb_revoke_ask(interp_of(v), gpa, all, true);
+    tlb_revoke_ask(interp_of(v), gpa, all);
+    tlb_revoke_wait(interp_of(v));
 }
 
 void interp_stats_get(const struct engine_vcpu *v, struct interp_stats *out)

@@ -261,9 +261,11 @@ void tlb_writers_fini(struct interp *in);
 void tlb_writer_note(struct interp *in, const uint8_t *host, uint64_t lin);
 /** tlb_unwrite() - drop all write rights to page @host */
 void tlb_unwrite(struct interp *in, const uint8_t *host);
-/** tlb_revoke_ask() - have the vCPU drop write rights to page @at, or @all
- * @wait: until it has, or is not in guest code. Thread: any. */
-void tlb_revoke_ask(struct interp *in, gpa_t at, bool all, bool wait);
+/** tlb_revoke_ask() - have the vCPU drop write rights to page @at, or @all; an
+ * engine that does not look at attn is kicked after it. Thread: any. */
+void tlb_revoke_ask(struct interp *in, gpa_t at, bool all);
+/** tlb_revoke_wait() - until it has, or is not in guest code */
+void tlb_revoke_wait(struct interp *in);
 /** tlb_revoke_take() - do what was asked for; attn falls */
 void tlb_revoke_take(struct interp *in);
 

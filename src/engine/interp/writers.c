@@ -84,7 +84,7 @@ void tlb_unwrite(struct interp *in, const uint8_t *host)
 
 /* ---- requests ---- */
 
-void tlb_revoke_ask(struct interp *in, gpa_t at, bool all, bool wait)
+void tlb_revoke_ask(struct interp *in, gpa_t at, bool all)
 {
     struct tlb_writers *t = in->writers;
 
@@ -95,9 +95,13 @@ void tlb_revoke_ask(struct interp *in, gpa_t at, bool all, bool wait)
         t->at[t->n++] = at;
     atomic_store(&in->attn, 1);
     pthread_mutex_unlock(&t->lock);
-    /* Either the vCPU sees attn set, or we see it not running (both are
-     * sequentially consistent). */
-    while (wait && atomic_load(&in->running) && atomic_load(&in->attn))
+}
+
+/* Either the vCPU sees attn set, or we see it not running (both are
+ * sequentially consistent). */
+void tlb_revoke_wait(struct interp *in)
+{
+    while (atomic_load(&in->running) && atomic_load(&in->attn))
         nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
 }
 

@@ -8,10 +8,10 @@
  * A model remembers each translation that an access may have cached, until an
  * operation that must drop it. What an access does must be what the tables say
  * now or what such a translation says; a fault must be what the tables say now
- * (a walk comes before it), and drops what is cached there. Where nothing can
- * be cached, accessed and dirty bits must have been set.
- * Command line: seed=N steps=N. Prints a hash of all that the operations
- * determine. Source: Intel SDM vol. 3A 4.6, 4.7, 4.8, 4.10.
+ * (a walk comes before it), and drops what is cached there, of a large page
+ * this piece at least. Where nothing can be cached, accessed and dirty bits
+ * must have been set. Command line: seed=N steps=N. Prints a hash of all that
+ * the operations determine. Source: Intel SDM vol. 3A 4.6, 4.7, 4.8, 4.10.
  */
 #include "lib.h"
 
@@ -487,7 +487,7 @@ static void judge(enum how how, enum who who, uint64_t va, uint64_t val,
         for (unsigned i = 0; i < nrecs; i++)
             if (recs[i].pcid == pcid && !recs[i].x.global &&
                 covers(&recs[i], va))
-                recs[i].gone = !tcg;
+                recs[i].gone = !tcg && recs[i].x.shift == 12;
         return;
     }
     if (!writes(how) && now->present && d_after != d_before)
@@ -565,7 +565,7 @@ static void judge_cross(enum who who, uint64_t va, uint64_t got,
     for (unsigned i = 0; i < nrecs; i++)
         if (recs[i].pcid == pcid && !recs[i].x.global &&
             covers(&recs[i], va + 4096 * k))
-            recs[i].gone = !tcg;
+            recs[i].gone = !tcg && recs[i].x.shift == 12;
 }
 
 /* ---- operations ---- */

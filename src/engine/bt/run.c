@@ -189,12 +189,14 @@ static bool must_leave(struct bt *bt)
 {
     struct interp *in = bt->in;
     struct x86_cpu *cpu = bt->cpu;
-    uint32_t mode;
+    uint32_t mode, kicks = kick_pending(&cpu->kick);
 
     if (UNLIKELY(atomic_load_explicit(&bt->inval_n, memory_order_relaxed)))
         bt_inval_take(bt);
-    if (kick_pending(&cpu->kick) || atomic_load(&in->attn))
+    if ((kicks & ~KICK_EXTINT) || atomic_load(&in->attn))
         return true;
+    if (kicks) /* a level, which may stand for long while it is masked */
+        in->check = true;
     if (in->check) {
         if (cpu->event.valid || cpu->activity != X86_ACT_RUN ||
             x86_irq_window(cpu))

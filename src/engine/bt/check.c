@@ -140,8 +140,9 @@ void bt_check_turn(struct bt *bt)
     struct engine_part *part = bt->part;
     uint32_t mine;
 
-    if (part->ncpus == 1 || bt->chk->turn)
+    if (part->ncpus == 1 || (bt->chk->turn && ++bt->chk->turns < TURN_BLOCKS))
         return;
+    bt_check_leave(bt);
     mine = atomic_fetch_add(&part->turn_next, 1);
     bt->chk->turn = true;
     bt->chk->turns = 0;
@@ -152,7 +153,7 @@ void bt_check_turn(struct bt *bt)
         if (i < SPINS)
             __builtin_ia32_pause();
         else
-            nanosleep(&(struct timespec){.tv_nsec = 1000}, NULL);
+            nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     interp_enter(bt->in);
 }
 
@@ -412,8 +413,6 @@ bool bt_check_end(struct bt *bt)
         ended(bt, k);
     }
     c->pending = false;
-    if (++c->turns >= TURN_BLOCKS)
-        bt_check_leave(bt);
     return !c->failed;
 }
 
@@ -451,7 +450,6 @@ bool bt_check_callout(struct bt *bt)
     else
         ended(bt, c->k);
     c->pending = false;
-    bt_check_leave(bt);
     return true;
 }
 

@@ -514,6 +514,8 @@ static void run_some(struct bt *bt)
         return;
     }
     bt->st.interp_runs++;
+    if (UNLIKELY(bt->check))
+        bt_check_leave(bt);
     if (interp_must_step(in)) {
         if (interp_step(in))
             interp_faulted(in);
@@ -544,8 +546,6 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         bt_unpost(bt);
         if (atomic_load(&bt->inval_n))
             bt_inval_take(bt);
-        if (UNLIKELY(bt->check))
-            bt_check_leave(bt);
         if (UNLIKELY(bt->check) && bt->chk->failed) {
             exit->reason = EXIT_FAILED;
             memcpy(exit->why, bt->chk->why, sizeof bt->chk->why);
@@ -555,6 +555,8 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
             break;
         run_some(bt);
     }
+    if (UNLIKELY(bt->check))
+        bt_check_leave(bt);
     atomic_store(&in->running, 0);
     atomic_store(&bt->in_run, 0);
     exit->insns = 0;

@@ -257,6 +257,41 @@ TEST(emitted_random_seed)
     CHECK_EQ(sample((uint64_t)ts.tv_sec << 20, SAMPLE_RANDOM), 0);
 }
 
+/* An empty entry's key lets no address of its index pass, also where adding
+ * the size wraps around. */
+static unsigned hits(uint64_t key, unsigned i)
+{
+    const uint64_t half = BT_TLB_N / 2 * UINT64_C(4096);
+    const uint64_t above[] = {0, half, BIT(46) - half, BIT(47) - half};
+    unsigned n = 0;
+
+    for (unsigned k = 0; k < ARRAY_LEN(above); k++)
+        for (unsigned off = 0; off < 4096; off += off < 4032 ? 576 : 1) {
+            uint64_t va = above[k] | (i * UINT64_C(4096)) % half | off;
+
+            if (i >= BT_TLB_N / 2)
+                va |= UINT64_C(0xffff800000000000);
+            n += bt_tlb_index(va) != i;
+            for (unsigned size = 1; size <= 256; size *= 4)
+                n +=
+                    va + key <= 4096 - size || (va + key + size - 1) >> 12 == 0;
+        }
+    return n;
+}
+
+TEST(empty_entries_never_hit)
+{
+    static struct run r;
+
+    if (!run_open(&r))
+        SKIP("this host cannot run translated code");
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned i = 0; i < BT_TLB_N; i++)
+            CHECK_EQ(hits(r.bt->tlb[k].r[i], i) + hits(r.bt->tlb[k].w[i], i),
+                     0);
+    run_close(&r);
+}
+
 static int soak(uint64_t seed, uint64_t count, unsigned jobs)
 {
     int bad = 0, status;
@@ -281,7 +316,8 @@ static int soak(uint64_t seed, uint64_t count, unsigned jobs)
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {CASE(emitted_fixed_seed),
-                                             CASE(emitted_random_seed)};
+                                             CASE(emitted_random_seed),
+                                             CASE(empty_entries_never_hit)};
     uint64_t seed = 1, count = SAMPLE_FIXED;
     unsigned jobs = 1;
     bool alone = false;

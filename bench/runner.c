@@ -12,6 +12,7 @@
  * +NAME; places named tcg... are also what the others between are compared
  * with.
  */
+#include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -38,7 +39,8 @@ struct bench {
     int places, rounds, rows;
     char *place[PLACES_MAX], *command[PLACES_MAX];
     char row[ROWS_MAX][32], sum[ROWS_MAX][128];
-    bool differs;
+    bool differs, by_cpu;
+    double cpu_begun;
     struct series at[PLACES_MAX][ROWS_MAX];
     FILE *raw;
 };
@@ -49,6 +51,47 @@ static double now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+#define PIDS_MAX 32768
+
+/* CPU time of what descends from us, ended children included. */
+static double children_cpu_ns(void)
+{
+    static bool ours[PIDS_MAX + 1]; /* by pid: greater than its parent's */
+    double ticks = 0;
+    char path[300], line[1024];
+    struct dirent **all;
+    int n = scandir("/proc", &all, NULL, versionsort);
+
+    memset(ours, 0, sizeof ours);
+    for (int i = 0; i < n; free(all[i++])) {
+        unsigned long ut, st, cut, cst;
+        int pid = atoi(all[i]->d_name), parent;
+        FILE *f;
+
+        snprintf(path, sizeof path, "/proc/%s/stat", all[i]->d_name);
+        f = pid > 0 && pid <= PIDS_MAX ? fopen(path, "r") : NULL;
+        if (!f)
+            continue;
+        size_t len = fread(line, 1, sizeof line - 1, f);
+        fclose(f);
+        line[len] = 0;
+        char *at = strrchr(line, ')');
+        if (!at ||
+            sscanf(at + 1,
+                   " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu "
+                   "%lu",
+                   &parent, &ut, &st, &cut, &cst) != 5)
+            continue;
+        ours[pid] = parent == getpid() ||
+                    (parent > 0 && parent <= PIDS_MAX && ours[parent]);
+        if (ours[pid])
+            ticks += (double)(ut + st + cut + cst);
+    }
+    if (n >= 0)
+        free(all);
+    return ticks * 1e9 / (double)sysconf(_SC_CLK_TCK);
 }
 
 static int row_index(struct bench *b, const char *name)
@@ -109,11 +152,18 @@ static void take_line(struct bench *b, int place, const char *line,
         record(b, place, "boot", t, t, t);
     } else if (strncmp(line, "begin ", 6) == 0) {
         *begun = now_ns();
+        if (b->by_cpu)
+            b->cpu_begun = children_cpu_ns();
     } else if ((n = sscanf(line, "end %31s %" SCNu64 " %" SCNu64 " %lf", name,
                            &count, &ns, &value)) >= 3 &&
                count) {
-        record(b, place, name, n > 3 ? value : (double)ns / (double)count,
-               (double)ns, now_ns() - *begun);
+        double host = now_ns() - *begun;
+
+        if (n <= 3)
+            value =
+                (b->by_cpu ? children_cpu_ns() - b->cpu_begun : (double)ns) /
+                (double)count;
+        record(b, place, name, value, (double)ns, host);
     } else if (sscanf(line, "sum %31s %127[^\n]", name, text) == 2) {
         take_sum(b, place, name, text);
     } else if (strncmp(line, "failed ", 7) == 0) {
@@ -251,6 +301,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: runner ROUNDS RAW_FILE NAME=COMMAND...\n");
         return 2;
     }
+    b.by_cpu = getenv("BY_CPU") != NULL;
     b.raw = fopen(argv[2], "w");
     if (!b.raw) {
         perror(argv[2]);

@@ -3,7 +3,8 @@
 # make bench-real: Debian's programs natively in their own root, in a guest of
 # each engine with that root on a disk, and in QEMU TCG, by turns. ROUNDS,
 # ENGINES, ROWS (names), KARGS (more of the kernel's command line) and TCG=0
-# change what is run. One measurement at a time: a lock is taken.
+# change what is run; BY_CPU=1 takes CPU times (a host that others use, too). One
+# measurement at a time: a lock is taken.
 set -u
 cd "$(dirname "$0")/../.."
 : "${ROUNDS:=1}" "${ENGINES:=bt}" "${ROWS:=}" "${KARGS:=}" "${TCG:=1}"

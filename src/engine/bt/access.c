@@ -301,9 +301,8 @@ static void window_check(struct bt_tr *t, const struct bt_win *w)
 
 void bt_window_checks(struct bt_tr *t)
 {
-    for (unsigned k = 0; k < t->nwins; k++)
-        if (t->win[k].at == t->at && t->win[k].count)
-            window_check(t, &t->win[k]);
+    for (unsigned k = t->check[t->at]; k; k = t->win[k - 1].next)
+        window_check(t, &t->win[k - 1]);
 }
 
 /* Out of line: RCX is put back, the address is made once more. */

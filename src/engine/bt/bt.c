@@ -21,7 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SLICE_BYTES    (UINT64_C(64) << 20)
+#define SLICE_BYTES    (UINT64_C(128) << 20)
 #define CELLS_BYTES    ((size_t)BT_CELLS_MAX * 8)
 
 #define AT(field, off) _Static_assert(offsetof(struct bt, field) == (off), "")

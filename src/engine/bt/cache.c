@@ -40,7 +40,12 @@ static void give(void *p, size_t n)
         munmap(p, n);
 }
 
-/* Hot code from the beginning on, cold code from the middle on. */
+/* Hot code from the beginning on, about twice as much as cold code. */
+static uint32_t cold_begin(const struct bt *bt)
+{
+    return bt->code_bytes / 8 * 5;
+}
+
 static void code_begin(struct bt *bt)
 {
     struct emit e = {bt->rw, BT_THUNK};
@@ -48,7 +53,7 @@ static void code_begin(struct bt *bt)
     e_save(&e, X86_R11, BT_RIP);
     e_jmp_gs(&e, BT_GATE(BT_G_IB));
     bt->code_at = 64;
-    bt->cold_at = bt->code_bytes / 2;
+    bt->cold_at = cold_begin(bt);
     bt->ncells = 0;
     bt->nsites = 1; /* 0: the fault handler's */
     bt->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
@@ -324,7 +329,7 @@ void bt_revoke(void *ctx, gpa_t at, bool all)
 
 static bool full(const struct bt *bt)
 {
-    return bt->code_at + CODE_ROOM > bt->code_bytes / 2 ||
+    return bt->code_at + CODE_ROOM > cold_begin(bt) ||
            bt->cold_at + CODE_ROOM > bt->code_bytes ||
            bt->ncells + 256 > BT_CELLS_MAX || bt->nblocks == BT_BLOCKS_MAX ||
            bt->npages == BT_PAGES_MAX || bt->nsites + 512 > BT_SITES_MAX ||

@@ -345,6 +345,9 @@ static bool ends_block(const struct x86_insn *insn, enum bt_how how)
            insn->op == X86_OP_STAC || insn->op == X86_OP_CLAC;
 }
 
+/* Instructions that are looked at outside the region. */
+#define FLAGS_AHEAD 5
+
 uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
 {
     unsigned at = (unsigned)(va & 0xfff);
@@ -354,7 +357,7 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
 
     if ((va ^ t->b->va) >> 12)
         return FL_ALL;
-    for (unsigned i = 0; i < 8 && at < 4096; i++) {
+    for (unsigned i = 0; i < FLAGS_AHEAD && at < 4096; i++) {
         const struct x86_form_info *fi;
         enum bt_how how;
 
@@ -481,6 +484,9 @@ static void ahead_note(const struct bt_tr *t, struct ahead *h)
         h->off[h->n++] = (uint16_t)off;
 }
 
+/* A region without windows runs what one of them covers, hardly more. */
+#define NOWIN_INSNS 8
+
 static void decode_region(struct bt_tr *t)
 {
     unsigned max = t->bt->check ? BT_BLOCK_INSNS : BT_REGION_INSNS, at = 0;
@@ -488,6 +494,8 @@ static void decode_region(struct bt_tr *t)
 
     if (t->b->tail)
         max = 1;
+    else if (t->b->mode & BT_MODE_NOWIN)
+        max = NOWIN_INSNS;
     while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 
@@ -496,6 +504,9 @@ static void decode_region(struct bt_tr *t)
             break;
         t->va[t->n] = t->b->va + at;
         t->how[t->n] = (uint8_t)bt_how(t, insn);
+        t->regs[t->n] = bt_regs(insn);
+        t->wrote[t->n] = bt_written(insn);
+        t->check[t->n] = 0;
         t->n++;
         t->granules |= BIT(((t->b->va & 0xfff) + at) >> 6 & 63) |
                        BIT(((t->b->va & 0xfff) + at + insn->len - 1) >> 6 & 63);
@@ -508,6 +519,8 @@ static void decode_region(struct bt_tr *t)
         if (direct(t, t->n - 1))
             ahead_note(t, &h);
         if (bt_ends(t, t->n - 1)) {
+            if (t->how[t->n - 1] == HOW_CALL)
+                break; /* what follows is entered by the return, too */
             at = ahead_next(&h, at);
             if (at == 0xffff)
                 break;

@@ -63,6 +63,7 @@ struct bt_win {
     uint8_t at; /* the check stands before this instruction */
     uint8_t count;
     uint8_t slot;
+    uint8_t next; /* window, + 1, checked at the same place */
     bool write;
     bool hoisted; /* the check stands before the first access's instruction */
     bool stack;   /* by the stack page's entry; slot is not used */
@@ -127,6 +128,8 @@ struct bt_tr {
     struct x86_insn insn[BT_REGION_INSNS];
     uint64_t va[BT_REGION_INSNS];
     uint8_t how[BT_REGION_INSNS];
+    uint32_t regs[BT_REGION_INSNS];  /* bt_regs() */
+    uint32_t wrote[BT_REGION_INSNS]; /* bt_written() */
     uint8_t to[BT_REGION_INSNS];        /* direct jump: index in the region */
     bool leader[BT_REGION_INSNS];       /* a jump leads here */
     bool loop[BT_REGION_INSNS];         /* ... a later one: look at requests */
@@ -135,6 +138,7 @@ struct bt_tr {
     struct bt_ref ref[BT_REGION_INSNS][2];
     uint8_t nref[BT_REGION_INSNS];
     struct bt_win win[BT_REGION_INSNS];
+    uint8_t check[BT_REGION_INSNS]; /* window, + 1, checked before it */
     unsigned nwins;
     struct {
         uint32_t from;

@@ -68,7 +68,7 @@ static void track_regs(struct finder *f)
     }
     for (unsigned i = f->l->head; i <= f->l->last; i++) {
         uint32_t m =
-            t->how[i] == HOW_NOTHING ? 0 : bt_written(&t->insn[i]);
+            t->how[i] == HOW_NOTHING ? 0 : t->wrote[i];
 
         f->written |= m;
         for (unsigned r = 0; r < 16; r++) {
@@ -170,7 +170,7 @@ static bool streams(struct finder *f)
             return false;
         for (unsigned r = 0; r < 16; r++)
             if (f->steady[r] && t->how[i] != HOW_NOTHING &&
-                (bt_written(&t->insn[i]) >> r & 1) && bt_adds(t, i, r, &by))
+                (t->wrote[i] >> r & 1) && bt_adds(t, i, r, &by))
                 f->delta[r] += by;
     }
     return l->nstreams != 0;
@@ -185,7 +185,7 @@ static bool registers(struct finder *f)
 
     l->by = l->x[0] = l->x[1] = ANY;
     for (unsigned i = l->head; i <= l->last; i++)
-        used |= bt_regs(&f->t->insn[i]);
+        used |= f->t->regs[i];
     for (unsigned r = 0; r < 16; r++)
         if (f->steady[r] && f->turn[r] && f->turn[r] == (int32_t)f->turn[r]) {
             l->by = (uint8_t)r;
@@ -461,7 +461,7 @@ void bt_loop(struct bt_tr *t)
     if (!l)
         return;
     for (unsigned i = l->head; i <= l->last; i++)
-        used |= bt_regs(&t->insn[i]);
+        used |= t->regs[i];
     for (unsigned i = 0; i < 2; i++)
         used |= l->x[i] == ANY ? 0 : R(l->x[i]);
     if (used & (R(t->s1) | R(t->s2)))

@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#define BT_REGION_INSNS 64
+#define BT_REGION_INSNS 32
 #define BT_BLOCK_INSNS  32 /* in check mode */
 #define BT_WINDOWS      16
 
@@ -95,14 +95,14 @@ struct bt_page {
     bool marked;
 };
 
-#define BT_BLOCKS_MAX 262144U
-#define BT_PAGES_MAX  16384U
-#define BT_SITES_MAX  2097152U
-#define BT_MAPS_MAX   2097152U
-#define BT_HASH_BITS  17
-#define BT_PHASH_BITS 12
+#define BT_BLOCKS_MAX 524288U
+#define BT_PAGES_MAX  65536U
+#define BT_SITES_MAX  4194304U
+#define BT_MAPS_MAX   4194304U
+#define BT_HASH_BITS  18
+#define BT_PHASH_BITS 14
 #define BT_INVAL_MAX  64
-#define BT_CELLS_MAX  2097152U
+#define BT_CELLS_MAX  4194304U
 #define BT_THUNK      0U /* code offset: an indirect jump that missed */
 
 struct bt;

@@ -259,7 +259,7 @@ static unsigned home_cost(const struct bt_tr *t, uint32_t *used)
 
     *used = R(X86_RSP) | R(X86_RCX) | R(X86_R10) | R(X86_R11);
     for (unsigned i = 0; i < t->n; i++) {
-        uint32_t m = bt_regs(&t->insn[i]);
+        uint32_t m = t->regs[i];
 
         if (t->how[i] == HOW_CALLOUT)
             continue;

@@ -11,8 +11,8 @@
 #include "engine/bt/front.h"
 
 /* A wide window meets a page's end too often. */
-#define SPAN_MAX       128
-#define STACK_SPAN_MAX 256
+#define SPAN_MAX       64
+#define STACK_SPAN_MAX 96
 
 const struct x86_opnd *bt_mem_opnd(const struct x86_insn *insn)
 {
@@ -95,7 +95,7 @@ uint32_t bt_written(const struct x86_insn *insn)
 /* What a register is, relative to what it was when its version began. */
 struct reg_track {
     uint16_t ver;
-    int64_t delta;
+    int32_t delta;
 };
 
 bool bt_adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by)
@@ -145,7 +145,7 @@ bool bt_adds(const struct bt_tr *t, unsigned i, unsigned r, int64_t *by)
 
 static void track(const struct bt_tr *t, unsigned i, struct reg_track *rt)
 {
-    uint32_t m = bt_written(&t->insn[i]);
+    uint32_t m = t->wrote[i];
     int64_t by;
 
     if (t->how[i] == HOW_NOTHING)
@@ -153,8 +153,8 @@ static void track(const struct bt_tr *t, unsigned i, struct reg_track *rt)
     for (unsigned r = 0; m; r++, m >>= 1) {
         if (!(m & 1))
             continue;
-        if (bt_adds(t, i, r, &by)) {
-            rt[r].delta += by;
+        if (bt_adds(t, i, r, &by) && by == (int16_t)by) {
+            rt[r].delta += (int32_t)by;
         } else {
             rt[r].ver++;
             rt[r].delta = 0;
@@ -318,6 +318,10 @@ static void finish(struct planner *pl, unsigned end)
         /* Alone it gains nothing by being a window. */
         if (w->count == 1 && !w->stack && !w->hoisted)
             w->count = 0;
+        if (!w->count)
+            continue;
+        w->next = t->check[w->at];
+        t->check[w->at] = (uint8_t)(k + 1);
     }
     for (unsigned i = pl->segment; i < end; i++)
         for (unsigned k = 0; k < t->nref[i]; k++) {
@@ -369,8 +373,5 @@ void bt_windows(struct bt_tr *t)
 
 bool bt_check_at(const struct bt_tr *t, unsigned i)
 {
-    for (unsigned k = 0; k < t->nwins; k++)
-        if (t->win[k].at == i && t->win[k].count)
-            return true;
-    return false;
+    return t->check[i] != 0;
 }

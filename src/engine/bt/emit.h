@@ -38,16 +38,29 @@ static inline void e64(struct emit *e, uint64_t v)
     e->at += 8;
 }
 
+/* The first @n bytes of @v, at once: what follows is written over by the next.
+ */
+static inline void e_put(struct emit *e, uint64_t v, unsigned n)
+{
+    memcpy(e->base + e->at, &v, 8);
+    e->at += n;
+}
+
+/* Five bytes, then a displacement. */
+static inline void e_five(struct emit *e, uint64_t v, uint32_t disp)
+{
+    e_put(e, v, 5);
+    e32(e, disp);
+}
+
 /* op r, gs:[disp] with REX.W */
 static inline void e_gs_op(struct emit *e, unsigned opcode, unsigned r,
                            unsigned disp)
 {
-    e8(e, 0x65);
-    e8(e, 0x48 | (r >> 3) << 2);
-    e8(e, opcode);
-    e8(e, 0x04 | (r & 7) << 3);
-    e8(e, 0x25);
-    e32(e, disp);
+    e_five(e,
+           UINT64_C(0x2504004865) | (uint64_t)((r >> 3) << 2) << 8 |
+               (uint64_t)opcode << 16 | (uint64_t)((r & 7) << 3) << 24,
+           disp);
 }
 
 static inline void e_save(struct emit *e, unsigned r, unsigned disp)
@@ -64,25 +77,24 @@ static inline void e_load(struct emit *e, unsigned r, unsigned disp)
 static inline void e_gsx_op(struct emit *e, unsigned opcode, unsigned r,
                             unsigned idx, unsigned disp)
 {
-    e8(e, 0x65);
-    e8(e, 0x48 | (r >> 3) << 2 | (idx >> 3) << 1);
-    e8(e, opcode);
-    e8(e, 0x04 | (r & 7) << 3);
-    e8(e, 0xc5 | (idx & 7) << 3);
-    e32(e, disp);
+    e_five(e,
+           UINT64_C(0xc504004865) |
+               (uint64_t)((r >> 3) << 2 | (idx >> 3) << 1) << 8 |
+               (uint64_t)opcode << 16 | (uint64_t)((r & 7) << 3) << 24 |
+               (uint64_t)((idx & 7) << 3) << 32,
+           disp);
 }
 
 /* pext dst, src, gs:[disp] */
 static inline void e_pext(struct emit *e, unsigned dst, unsigned src,
                           unsigned disp)
 {
-    e8(e, 0x65);
-    e8(e, 0xc4);
-    e8(e, (dst < 8 ? 0x80 : 0) | 0x40 | 0x20 | 2);
-    e8(e, 0x80 | (~src & 15) << 3 | 2);
-    e8(e, 0xf5);
-    e8(e, 0x04 | (dst & 7) << 3);
-    e8(e, 0x25);
+    e_put(e,
+          UINT64_C(0x2504f58262c465) |
+              (uint64_t)(dst < 8 ? 0x80 : 0) << 16 |
+              (uint64_t)((~src & 15) << 3) << 24 |
+              (uint64_t)((dst & 7) << 3) << 40,
+          7);
     e32(e, disp);
 }
 
@@ -107,9 +119,10 @@ static inline void e_mov_imm(struct emit *e, unsigned r, uint64_t v)
 
 static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
 {
-    e8(e, 0x48 | (src >> 3) << 2 | dst >> 3);
-    e8(e, 0x89);
-    e8(e, 0xc0 | (src & 7) << 3 | (dst & 7));
+    e_put(e,
+          UINT64_C(0xc08948) | (src >> 3) << 2 | dst >> 3 |
+              (uint64_t)((src & 7) << 3 | (dst & 7)) << 16,
+          3);
 }
 
 /** e_lea() - lea dst, [base + index << scale + disp]; X86_REG_NONE: absent
@@ -119,18 +132,16 @@ void e_lea(struct emit *e, unsigned dst, unsigned base, unsigned index,
 
 static inline void e_cmp_imm(struct emit *e, unsigned r, uint32_t imm)
 {
-    e8(e, 0x48 | r >> 3);
-    e8(e, 0x81);
-    e8(e, 0xf8 | (r & 7));
-    e32(e, imm);
+    e_put(e,
+          UINT64_C(0xf88148) | r >> 3 | (uint64_t)(r & 7) << 16 |
+              (uint64_t)imm << 24,
+          7);
 }
 
 /* jcc rel32, jmp rel32: Return: offset of the rel32. */
 static inline uint32_t e_jcc(struct emit *e, unsigned cc)
 {
-    e8(e, 0x0f);
-    e8(e, 0x80 | cc);
-    e32(e, 0);
+    e_put(e, UINT64_C(0x800f) | cc << 8, 6);
     return e->at - 4;
 }
 
@@ -163,21 +174,13 @@ static inline void e_patch32(struct emit *e, uint32_t at, uint32_t to)
 
 static inline void e_jmp_gs(struct emit *e, unsigned disp)
 {
-    e8(e, 0x65);
-    e8(e, 0xff);
-    e8(e, 0x24);
-    e8(e, 0x25);
-    e32(e, disp);
+    e_put(e, UINT64_C(0x2524ff65) | (uint64_t)disp << 32, 8);
 }
 
 /* mov dword gs:[disp], imm */
 static inline void e_gs_imm(struct emit *e, unsigned disp, uint32_t imm)
 {
-    e8(e, 0x65);
-    e8(e, 0xc7);
-    e8(e, 0x04);
-    e8(e, 0x25);
-    e32(e, disp);
+    e_put(e, UINT64_C(0x2504c765) | (uint64_t)disp << 32, 8);
     e32(e, imm);
 }
 

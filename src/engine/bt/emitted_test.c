@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAMPLE_FIXED  150000
-#define SAMPLE_RANDOM 50000
+#define SAMPLE_FIXED  800000
+#define SAMPLE_RANDOM 200000
 #define POOL          16384U
 #define STRING_MAX    96U
 #define REPORTS_MAX   5U

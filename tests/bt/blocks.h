@@ -129,6 +129,10 @@ void blk_make(const struct blk_forms *f, uint64_t seed, struct blk_prog *p);
  * Return: false: a short jump does not reach; not a program. */
 bool blk_assemble(struct blk_prog *p);
 
+/** blk_rename() - name other registers in ModRM; X86_REG_NONE: leave it */
+bool blk_rename(uint8_t *b, const struct x86_insn *i, unsigned reg,
+                unsigned rm);
+
 /** blk_aim() - re-encode the memory operand of @it as [base + index * scale +
  * disp], base and index X86_REG_NONE or registers
  * Return: false: it cannot be encoded. */

@@ -131,9 +131,29 @@ static void put_operand(struct blk_item *it, const struct x86_insn *i,
 /* Bytes before ModRM. */
 static unsigned before(const struct x86_insn *i)
 {
-    bool sib = (i->modrm & 7) == 4;
+    bool sib = i->modrm < 0xc0 && (i->modrm & 7) == 4;
 
     return (unsigned)(i->len - i->imm_len - i->disp_len - sib - 1);
+}
+
+bool blk_rename(uint8_t *b, const struct x86_insn *i, unsigned reg, unsigned rm)
+{
+    unsigned pre = before(i);
+    unsigned opcode = i->map == X86_MAP_1B ? 1 : i->map == X86_MAP_0F ? 2 : 3;
+    uint8_t *rex;
+
+    if (!i->has_modrm || i->enc != X86_ENC_LEGACY || !(i->prefix & X86_PFX_REX))
+        return false;
+    rex = &b[pre - opcode - 1];
+    if (reg != X86_REG_NONE) {
+        *rex = (uint8_t)((*rex & ~4U) | (reg >> 3) << 2);
+        b[pre] = (uint8_t)((b[pre] & 0xc7) | (reg & 7) << 3);
+    }
+    if (rm != X86_REG_NONE && i->modrm >= 0xc0) {
+        *rex = (uint8_t)((*rex & ~1U) | rm >> 3);
+        b[pre] = (uint8_t)((b[pre] & 0xf8) | (rm & 7));
+    }
+    return true;
 }
 
 bool blk_aim(struct blk_item *it, const struct x86_insn *i, unsigned base,

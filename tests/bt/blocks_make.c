@@ -17,7 +17,8 @@ struct mk {
     struct rnd r;
     uint16_t known; /* registers with a known value, as far as one can tell */
     uint64_t val[16];
-    bool loop; /* within one */
+    bool loop;  /* within one */
+    bool heavy; /* on R10 and R11 */
     unsigned fn[2];
 };
 
@@ -308,6 +309,8 @@ static unsigned mem_size(const struct x86_insn *i)
 /* Replace an implicit pointer that is not known by one that is. */
 static void aim_implicit(struct mk *m, const struct x86_insn *i)
 {
+    if (x86_form_info(i->form)->cls == X86_CLS_STRING && rnd_pct(&m->r, 25))
+        add(m, rnd_pct(&m->r, 60) ? "\xfd" : "\xfc", 1); /* std, cld */
     for (unsigned k = 0; k < i->nopnds; k++) {
         unsigned kind = i->opnd[k].kind, size = i->opnd[k].size;
 
@@ -315,6 +318,10 @@ static void aim_implicit(struct mk *m, const struct x86_insn *i)
             set_reg(m, X86_RDI, pick_lin(m, size));
         if (kind == X86_OPND_STRSRC)
             set_reg(m, X86_RSI, pick_lin(m, size) - seg_base(m, i));
+        if (kind == X86_OPND_STRSRC && (m->known >> X86_RDI & 1) &&
+            rnd_pct(&m->r, 30)) /* overlapping */
+            set_reg(m, X86_RSI,
+                    m->val[X86_RDI] + rnd_n(&m->r, 64) - 32 - seg_base(m, i));
         if ((kind == X86_OPND_STRDST || kind == X86_OPND_STRSRC) &&
             (i->prefix & (X86_PFX_REP | X86_PFX_REPNE)))
             set_reg(m, X86_RCX,
@@ -353,6 +360,26 @@ static bool shows_pointers(struct mk *m, const struct x86_form_info *fi)
     }
 }
 
+/* R10 and R11 more often than encodings are random. Return: false: that is
+ * another form. */
+static bool rename_some(struct mk *m, unsigned f, uint8_t *b,
+                        struct x86_insn *i)
+{
+    unsigned reg = X86_REG_NONE, rm = X86_REG_NONE;
+
+    if (m->heavy ? rnd_pct(&m->r, 20) : rnd_pct(&m->r, 85))
+        return true;
+    if (!(x86_form_info(f)->spec & XS_R_GIVEN) && rnd_pct(&m->r, 70))
+        reg = X86_R10 + rnd_n(&m->r, 2);
+    if (rnd_pct(&m->r, 50))
+        rm = X86_R10 + rnd_n(&m->r, 2);
+    if (!blk_rename(b, i, reg, rm))
+        return true;
+    memset(i, 0, sizeof *i);
+    return x86_decode(b, CORPUS_INSN_ROOM, X86_MODE_64, i) == X86_DEC_OK &&
+           i->form == f;
+}
+
 static void form(struct mk *m, unsigned f)
 {
     const struct x86_form_info *fi = x86_form_info(f);
@@ -377,6 +404,8 @@ static void form(struct mk *m, unsigned f)
             i.len = 15;       /* #UD */
             break;
         }
+        if (!rename_some(m, f, b, &i))
+            continue;
         w = written(&i);
         if (((w & m->known) || (w >> X86_RSP & 1)) && rnd_pct(&m->r, 92))
             continue;
@@ -445,6 +474,44 @@ static void stack_edge(struct mk *m)
                 (rnd_pct(&m->r, 20) ? rnd_n(&m->r, 8) : 0));
 }
 
+/* A constant added to a pointer: the translator follows these. In 16 bits it
+ * may not, in 32 the upper half goes. */
+static void bump(struct mk *m)
+{
+    static const uint8_t inc_dec[] = {0xc0, 0xc8};
+    int r = pick_known(m, true), by = (int)rnd_n(&m->r, 256) - 128;
+    unsigned low, size = rnd_n(&m->r, 10);
+    uint8_t b[5] = {0x48, 0x83, 0, (uint8_t)by};
+    bool sub = rnd_pct(&m->r, 30);
+    uint64_t v;
+
+    if (r < 0)
+        return;
+    low = (unsigned)r & 7;
+    b[0] = (uint8_t)((size ? 0x48 : 0x40) | r >> 3);
+    v = m->val[r] + (uint64_t)(int64_t)(sub ? -by : by);
+    if (rnd_pct(&m->r, 30)) { /* lea r, [r + by] */
+        v = m->val[r] + (uint64_t)(int64_t)by;
+        b[0] = (uint8_t)(b[0] | (r >> 3) << 2);
+        b[1] = 0x8d;
+        b[2] = (uint8_t)(0x40 | low << 3 | low);
+        if (low == 4) {
+            b[3] = 0x24;
+            b[4] = (uint8_t)by;
+        }
+        add(m, b, low == 4 ? 5 : 4);
+    } else if (rnd_pct(&m->r, 30)) {
+        v = m->val[r] + (sub ? UINT64_MAX : 1);
+        b[1] = 0xff;
+        b[2] = (uint8_t)(inc_dec[sub] | low);
+        add(m, b, 3);
+    } else {
+        b[2] = (uint8_t)((sub ? 0xe8 : 0xc0) | low);
+        add(m, b, 4);
+    }
+    learn(m, (unsigned)r, size ? v : (uint32_t)v);
+}
+
 /* ---- control flow ---- */
 
 static void jump(struct mk *m, unsigned short_op, unsigned target)
@@ -480,7 +547,10 @@ static void forward(struct mk *m)
 {
     unsigned pct = rnd_n(&m->r, 100), at = m->p->n, before;
 
-    if (pct < 5)
+    if (pct < 5 && rnd_pct(&m->r, 30)) { /* jecxz */
+        add(m, "\x67\xe3", 3)->fix = BLK_FIX_REL8;
+        m->p->item[at].at = 2;
+    } else if (pct < 5)
         jump(m, 0xe3, 0);
     else
         jump(m, pct < 20 ? 0xeb : 0x70 + rnd_n(&m->r, 16), 0);
@@ -822,8 +892,10 @@ static void step(struct mk *m)
 
     if (!room(m))
         return;
-    if (pct < 700)
+    if (pct < 660)
         some_form(m);
+    else if (pct < 700)
+        bump(m);
     else if (pct < 780)
         forward(m);
     else if (pct < 810)
@@ -836,9 +908,9 @@ static void step(struct mk *m)
         indirect_forward(m);
     else if (pct < 900)
         patch_code(m);
-    else if (pct < 940)
+    else if (pct < 935)
         pushes(m);
-    else if (pct < 948)
+    else if (pct < 942)
         stack_edge(m);
     else if (pct < 975)
         set_reg(m, any_reg_but_rsp(m),
@@ -930,7 +1002,8 @@ void blk_make(const struct blk_forms *f, uint64_t seed, struct blk_prog *p)
     p->x87 = p->saves = false;
     p->kernel = rnd_pct(&m.r, 50);
     p->runs = 1 + rnd_n(&m.r, BLK_RUNS);
-    p->ts = rnd_pct(&m.r, 3);
+    p->ts = rnd_pct(&m.r, 6);
+    m.heavy = rnd_pct(&m.r, 25);
     start_state(&m);
     org = pick_org(&m);
     steps(&m, 2 + rnd_n(&m.r, rnd_pct(&m.r, 20) ? 60 : 22));

@@ -422,8 +422,10 @@ void blk_vm_state(struct blk_vm *v, const struct blk_prog *p, unsigned run)
 
     reset_cpu(v);
     for (unsigned i = 0; i < 16; i++) {
-        uint64_t x = rnd_int(&r);
+        uint64_t x = rnd_pct(&r, 8) ? 0 : rnd_int(&r);
 
+        if (rnd_pct(&r, 5)) /* ECX is 0 and RCX not, and the like */
+            x &= UINT64_C(0xffffffff00000000);
         cpu->gpr[i] = p->known >> i & 1 ? p->gpr[i] : x;
     }
     cpu->rip = p->item[0].addr;
@@ -442,7 +444,7 @@ void blk_vm_state(struct blk_vm *v, const struct blk_prog *p, unsigned run)
     cpu->seg[X86_SEG_FS].base = p->fs_base;
     cpu->seg[X86_SEG_GS].base = p->gs_base;
     cpu->msr.kernel_gs_base = p->kernel_gs;
-    if (p->ts)
+    if (p->ts && rnd_pct(&r, 40))
         cpu->cr0 |= X86_CR0_TS;
     rnd_xstate(&r, rnd_n(&r, RND_FLAVORS), cpu->xsave.b);
     memset(cpu->xsave.b + FX_FOP, 0, 2);

@@ -103,44 +103,37 @@ static int code_memory(struct engine_part *part, size_t n)
     return part->rw == MAP_FAILED ? -errno : 0;
 }
 
-static int map_to_run(struct engine_part *part, size_t at, uint8_t *to)
+static int map_to_run(struct engine_part *part, uint8_t *to)
 {
     void *p;
 
     if (part->fd >= 0) {
         p = mmap(to, part->slice, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED,
-                 part->fd, (off_t)at);
+                 part->fd, 0);
         return p == MAP_FAILED ? -errno : 0;
     }
-    p = mremap(part->rw + at, 0, part->slice, MREMAP_MAYMOVE | MREMAP_FIXED,
-               to);
+    p = mremap(part->rw, 0, part->slice, MREMAP_MAYMOVE | MREMAP_FIXED, to);
     if (p == MAP_FAILED || mprotect(p, part->slice, PROT_READ | PROT_EXEC))
         return -errno;
     return 0;
 }
 
-/* Each vCPU's code is followed by its cells, at a distance that the code
- * knows. */
+/* The code is followed by its cells, at a distance that it knows. */
 static int part_map(struct engine_part *part)
 {
-    size_t both = part->slice + CELLS_BYTES;
-    int r = code_memory(part, part->slice * part->ncpus);
+    int r = code_memory(part, part->slice);
 
     if (r)
         return r;
-    part->rx = mmap(NULL, both * part->ncpus, PROT_READ | PROT_WRITE,
+    part->rx = mmap(NULL, part->slice + CELLS_BYTES, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (part->rx == MAP_FAILED)
         return -errno;
-    for (unsigned i = 0; i < part->ncpus; i++) {
-        r = map_to_run(part, part->slice * i, part->rx + both * i);
-        if (r)
-            return r;
-    }
+    r = map_to_run(part, part->rx);
     if (part->fd >= 0)
         close(part->fd);
     part->fd = -1;
-    return 0;
+    return r;
 }
 
 static int init(const struct engine_host *host, struct engine_part **part,
@@ -158,7 +151,6 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->ncpus = host->ncpus;
     p->slice = SLICE_BYTES;
     p->check = host->check;
-    pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->queue, NULL);
     r = bt_look_create(host->look, &p->look, e);
     if (r) {
@@ -177,6 +169,9 @@ static int init(const struct engine_host *host, struct engine_part **part,
     r = bt_views_make(p);
     if (r)
         return err_set(e, r, "bt: memory for vCPUs: %s", strerror(-r));
+    r = bt_cache_make(p, e);
+    if (r)
+        return r;
     r = bt_signal_init();
     if (r)
         return err_set(e, r, "bt: signal handlers: %s", strerror(-r));
@@ -221,7 +216,6 @@ static void vcpu_destroy(struct engine_vcpu *v)
     bt_check_destroy(bt);
     bt->cpu->kick.wake = NULL;
     interp_engine.vcpu_destroy((struct engine_vcpu *)(void *)bt->in);
-    bt_cache_fini(bt);
     memset(bt, 0, sizeof *bt);
 }
 
@@ -233,22 +227,6 @@ static void wake(void *ctx)
 static void leaving(void *outer)
 {
     bt_vec_save(outer);
-}
-
-/* The first vCPU of a VM: pages, listeners. */
-static int part_attach(struct engine_part *part, struct vm *vm, struct err *e)
-{
-    uint64_t pages = mem_ram_bytes(vm->mem) >> 12;
-
-    if (part->vm == vm && part->code_refs)
-        return 0;
-    free(part->code_refs);
-    part->code_refs = calloc(pages, 1);
-    if (!part->code_refs)
-        return err_set(e, -ENOMEM, "bt: no memory for %llu pages' marks",
-                       (unsigned long long)pages);
-    part->vm = vm;
-    return 0;
 }
 
 static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
@@ -274,17 +252,12 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     bt->self = (uintptr_t)bt;
     bt->xsave = cpu->xsave.b;
     memcpy(bt->gate, bt_gate_table, sizeof bt->gate);
-    bt->rx = part->rx + (part->slice + CELLS_BYTES) * cpu->index;
-    bt->cells = (uint64_t *)(void *)(bt->rx + part->slice);
-    bt->rw = part->rw + part->slice * cpu->index;
-    bt->code_bytes = (uint32_t)part->slice;
-    if (cpu->index == 0)
-        part->vm = NULL;
-    r = part_attach(part, vm, e);
-    if (!r)
-        r = bt_cache_init(bt, e);
+    if (cpu->index == 0 || part->vm != vm)
+        bt_cache_reset(part);
+    part->vm = vm;
+    bt_cache_join(bt);
     bt->check = part->check;
-    if (!r && bt->check)
+    if (bt->check)
         r = bt_check_create(bt, e);
     if (r) {
         vcpu_destroy((struct engine_vcpu *)(void *)bt);

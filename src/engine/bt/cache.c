@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One vCPU's blocks: found by the host address of their first byte, their
- * guest address and mode; listed by guest page, so that writes to the page
- * drop them. Code memory is handed out upwards and dropped as a whole.
+ * The blocks of all vCPUs: found by the host address of their first byte, their
+ * guest address and mode. Look-ups take no lock. Translating and dropping take
+ * one, out of guest code while they wait for it, since whoever has it may wait
+ * for us to drop write entries.
  *
- * A page with blocks is marked in its page word: stores to it take the slow
- * way and are told to bt_listen, on whatever thread; each vCPU drops its own
- * blocks at its next trip to C. Links to a dropped block lead to their stubs
- * again; code is never changed after it was written.
+ * Code is never changed after it was written. A dropped block stays as it is,
+ * but links lead to stubs again and no indirect jump finds it; its memory is
+ * used again when each vCPU has been in C since. The cache is filled segment by
+ * segment. While the second half of one is filled, the blocks of the next,
+ * which are the oldest, are dropped little by little, so that nobody waits for
+ * long.
  */
 #include "engine/bt/emit.h"
 #include "engine/bt/priv.h"
@@ -18,11 +21,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#define PAGE       (~UINT64_C(0xfff))
-#define MISSES_MAX 64
-#define CODE_ROOM  16384U
-#define OPS_BYTES  (UINT64_C(64) << 20)
+#define PAGE      (~UINT64_C(0xfff))
+#define CODE_ROOM 16384U
+#define EVICT     16 /* blocks at each translation */
 
 /* ---- memory ---- */
 
@@ -34,310 +37,283 @@ static void *take(size_t n)
     return p == MAP_FAILED ? NULL : p;
 }
 
-static void give(void *p, size_t n)
+/* Where hot and cold code of segment @i begin: hot code from the beginning on,
+ * about twice as much as cold code. */
+static uint32_t hot_begin(uint64_t slice, unsigned i)
 {
-    if (p)
-        munmap(p, n);
+    return (uint32_t)(slice / 8 * 5 / BT_SEGS * i);
 }
 
-/* Hot code from the beginning on, about twice as much as cold code. */
-static uint32_t cold_begin(const struct bt *bt)
+static uint32_t cold_begin(uint64_t slice, unsigned i)
 {
-    return bt->code_bytes / 8 * 5;
+    return (uint32_t)(slice / 8 * 5 + slice / 8 * 3 / BT_SEGS * i);
 }
 
-static void code_begin(struct bt *bt)
+/* The thunk is the first of the first segment. */
+static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
 {
-    struct emit e = {bt->rw, BT_THUNK};
+    *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) + (i ? 0 : 64),
+                         .cold_at = cold_begin(part->slice, i),
+                         .ncells = BT_SEG_CELLS * i,
+                         .nblocks = BT_SEG_BLOCKS * i,
+                         .nsites = BT_SEG_SITES * i + (i ? 0 : 1),
+                         .nmaps = BT_SEG_MAPS * i,
+                         .ops_at = BT_SEG_OPS * i};
+    s->evicted = s->nblocks;
+}
+
+void bt_cache_reset(struct engine_part *part)
+{
+    struct bt_cache *c = &part->cache;
+    struct emit e = {part->rw, BT_THUNK};
 
     e_save(&e, X86_R11, BT_RIP);
     e_jmp_gs(&e, BT_GATE(BT_G_IB));
-    bt->code_at = 64;
-    bt->cold_at = cold_begin(bt);
-    bt->ncells = 0;
-    bt->nsites = 1; /* 0: the fault handler's */
-    bt->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
+    for (unsigned i = 0; i < BT_SEGS; i++)
+        seg_begin(part, i, &c->seg[i]);
+    c->cur = 0;
+    c->npages = c->free_page = 0;
+    c->inval_n = 0;
+    memset(c->hash, 0, sizeof *c->hash << BT_HASH_BITS);
+    memset(c->phash, 0, sizeof *c->phash << BT_PHASH_BITS);
+    c->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
 }
 
-int bt_cache_init(struct bt *bt, struct err *e)
+int bt_cache_make(struct engine_part *part, struct err *e)
 {
-    bt->blocks = take(sizeof *bt->blocks * (size_t)BT_BLOCKS_MAX);
-    bt->pages = take(sizeof *bt->pages * (size_t)BT_PAGES_MAX);
-    bt->sites = take(sizeof *bt->sites * (size_t)BT_SITES_MAX);
-    bt->maps = take(sizeof *bt->maps * (size_t)BT_MAPS_MAX);
-    bt->hash = take(sizeof *bt->hash << BT_HASH_BITS);
-    bt->phash = take(sizeof *bt->phash << BT_PHASH_BITS);
-    bt->ops = take(OPS_BYTES);
-    bt->ops_bytes = OPS_BYTES;
-    if (!bt->blocks || !bt->pages || !bt->sites || !bt->maps || !bt->hash ||
-        !bt->phash || !bt->ops)
+    struct bt_cache *c = &part->cache;
+
+    pthread_mutex_init(&c->lock, NULL);
+    c->blocks = take(sizeof *c->blocks * (size_t)BT_BLOCKS_MAX);
+    c->pages = take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
+    c->sites = take(sizeof *c->sites * (size_t)BT_SITES_MAX);
+    c->maps = take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
+    c->hash = take(sizeof *c->hash << BT_HASH_BITS);
+    c->phash = take(sizeof *c->phash << BT_PHASH_BITS);
+    c->ops = take(BT_SEG_OPS * BT_SEGS);
+    if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->hash ||
+        !c->phash || !c->ops)
         return err_set(e, -ENOMEM, "bt: no memory for the translation cache");
-    code_begin(bt);
+    bt_cache_reset(part);
     return 0;
 }
 
-void bt_cache_fini(struct bt *bt)
+static void take_ends(struct bt *bt, const struct bt_seg *s)
 {
-    give(bt->blocks, sizeof *bt->blocks * (size_t)BT_BLOCKS_MAX);
-    give(bt->pages, sizeof *bt->pages * (size_t)BT_PAGES_MAX);
-    give(bt->sites, sizeof *bt->sites * (size_t)BT_SITES_MAX);
-    give(bt->maps, sizeof *bt->maps * (size_t)BT_MAPS_MAX);
-    give(bt->hash, sizeof *bt->hash << BT_HASH_BITS);
-    give(bt->phash, sizeof *bt->phash << BT_PHASH_BITS);
-    give(bt->ops, OPS_BYTES);
+    bt->code_at = s->code_at;
+    bt->cold_at = s->cold_at;
+    bt->ncells = s->ncells;
+    bt->nsites = s->nsites;
+    bt->nmaps = s->nmaps;
 }
 
-/* ---- pages ---- */
-
-uint64_t bt_page_index(const struct bt *bt, uint64_t gpa)
+void bt_cache_join(struct bt *bt)
 {
-    uint64_t low = mem_low_bytes(bt->cpu->vm->mem);
+    struct engine_part *part = bt->part;
+    struct bt_cache *c = &part->cache;
 
-    return (gpa < low ? gpa : gpa - (UINT64_C(4) << 30) + low) >> 12;
+    bt->cache = c;
+    bt->rx = part->rx;
+    bt->rw = part->rw;
+    bt->cells = (uint64_t *)(void *)(bt->rx + part->slice);
+    bt->code_bytes = (uint32_t)part->slice;
+    bt->blocks = c->blocks;
+    bt->pages = c->pages;
+    bt->sites = c->sites;
+    bt->maps = c->maps;
+    bt->hash = c->hash;
+    bt->fault = c->sites[0];
+    take_ends(bt, &c->seg[c->cur]);
+    atomic_store(&bt->idle, 1);
 }
 
-static uint32_t *page_bucket(struct bt *bt, uint64_t gpa)
+/* ---- who holds what ---- */
+
+void bt_cache_look(struct bt *bt)
 {
-    return &bt->phash[(gpa >> 12) * UINT64_C(0x9e3779b97f4a7c15) >>
-                      (64 - BT_PHASH_BITS)];
+    struct bt_cache *c = bt->cache;
+    uint64_t drops = atomic_load_explicit(&c->drops, memory_order_acquire);
+    uint64_t epoch;
+
+    if (LIKELY(bt->drops == drops))
+        return;
+    bt->drops = drops;
+    bt->dropped = true;
+    epoch = atomic_load(&c->epoch);
+    if (atomic_load_explicit(&bt->epoch, memory_order_relaxed) == epoch)
+        return;
+    for (unsigned k = 0; k < 3; k++) /* they may lead to what is used again */
+        bt_ib_flush(bt, k);
+    atomic_store(&bt->epoch, epoch);
 }
 
-static struct bt_page *page_find(struct bt *bt, uint64_t gpa)
+bool bt_cache_lock(struct bt *bt)
 {
-    uint32_t i = *page_bucket(bt, gpa);
+    struct bt_cache *c = bt->cache;
+    uint32_t idle = atomic_load_explicit(&bt->idle, memory_order_relaxed);
+    bool left = false;
 
-    while (i && bt->pages[i - 1].gpa != gpa)
-        i = bt->pages[i - 1].hash_next;
-    return i ? &bt->pages[i - 1] : NULL;
+    if (pthread_mutex_trylock(&c->lock)) {
+        left = atomic_load(&bt->in->running);
+        atomic_store(&bt->idle, 1);
+        if (left)
+            interp_leave(bt->in);
+        pthread_mutex_lock(&c->lock);
+        atomic_store(&bt->idle, idle);
+        bt->st.lock_waits++;
+    }
+    bt_cache_look(bt);
+    return left;
 }
 
-/* Whoever holds the lock may wait for us to drop write entries: while we wait
- * for it, we are out of guest code. Return: whether we were in it. */
-static bool refs_lock(struct bt *bt)
+void bt_cache_unlock(struct bt *bt, bool left)
 {
-    bool in = atomic_load(&bt->in->running);
-
-    if (in)
-        interp_leave(bt->in);
-    pthread_mutex_lock(&bt->part->lock);
-    return in;
-}
-
-static void refs_unlock(struct bt *bt, bool in)
-{
-    pthread_mutex_unlock(&bt->part->lock);
-    if (in)
+    pthread_mutex_unlock(&bt->cache->lock);
+    if (left)
         interp_enter(bt->in);
 }
 
-/* From now on stores to the page are told. */
-static void page_mark(struct bt *bt, struct bt_page *p)
+/* Whether nobody may still hold what was dropped in @epoch or before. */
+static bool nobody_holds(struct engine_part *part, uint64_t epoch)
 {
-    struct mem *mem = bt->cpu->vm->mem;
-    uint8_t *refs = &bt->part->code_refs[bt_page_index(bt, p->gpa)];
-    bool in;
+    bool free = true;
 
-    if (p->marked)
-        return;
-    p->marked = true;
-    in = refs_lock(bt);
-    ++*refs;
-    if (mem_mark(mem, gpa(p->gpa), MEM_CODE))
-        p->marked = false;
-    refs_unlock(bt, in);
-    tlb_unwrite(bt->in, p->host);
-}
-
-static void page_unmark(struct bt *bt, struct bt_page *p)
-{
-    uint8_t *refs = &bt->part->code_refs[bt_page_index(bt, p->gpa)];
-    bool in;
-
-    if (!p->marked)
-        return;
-    p->marked = false;
-    in = refs_lock(bt);
-    if (--*refs == 0)
-        mem_unmark(bt->cpu->vm->mem, gpa(p->gpa), MEM_CODE);
-    refs_unlock(bt, in);
-}
-
-static struct bt_page *page_get(struct bt *bt, uint64_t gpa, uint8_t *host)
-{
-    struct bt_page *p = page_find(bt, gpa);
-    uint32_t *bucket;
-
-    if (p) {
-        p->host = host;
-        return p;
-    }
-    if (bt->npages == BT_PAGES_MAX)
-        return NULL;
-    bucket = page_bucket(bt, gpa);
-    p = &bt->pages[bt->npages++];
-    *p = (struct bt_page){.gpa = gpa, .host = host, .hash_next = *bucket};
-    *bucket = bt->npages;
-    return p;
-}
-
-/* ---- dropping ---- */
-
-static uint32_t *bucket_of(struct bt *bt, const struct bt_block *b)
-{
-    return &bt->hash[bt_hash(b->src, b->va)];
-}
-
-/* Links lead to their stubs again; the address cell is that of a target that
- * the branch cache has elsewhere. */
-static void block_drop(struct bt *bt, struct bt_block *b)
-{
-    uint32_t *p = bucket_of(bt, b);
-
-    while (*p && &bt->blocks[*p - 1] != b)
-        p = &bt->blocks[*p - 1].hash_next;
-    if (*p)
-        *p = b->hash_next;
-    b->valid = false;
-    bt->cells[b->cell] = -(b->va ^ 4);
-    while (b->in) {
-        struct bt_site *s = &bt->sites[b->in];
-
-        bt->cells[s->start] = (uintptr_t)bt->rx + s->next;
-        b->in = s->in_next;
-    }
-}
-
-static void page_drop(struct bt *bt, struct bt_page *p)
-{
-    for (uint32_t i = p->first; i; i = bt->blocks[i - 1].page_next)
-        block_drop(bt, &bt->blocks[i - 1]);
-    for (uint32_t i = p->tails; i; i = bt->blocks[i - 1].tail_next)
-        block_drop(bt, &bt->blocks[i - 1]);
-    p->first = p->tails = 0;
-    p->granules = 0;
-    p->misses = 0;
-    page_unmark(bt, p);
-    bt->dropped = true;
-}
-
-void bt_page_written(struct bt *bt, uint64_t at, uint32_t len)
-{
-    struct bt_page *p = page_find(bt, at & PAGE);
-    uint64_t mask = 0;
-
-    if (!p || !(p->first || p->tails))
-        return;
-    for (uint64_t i = at & 0xfff; i < (at & 0xfff) + len && i < 4096;
-         i = (i | 63) + 1)
-        mask |= BIT(i >> 6);
-    if (p->granules & mask) {
-        bt->st.smc_hits++;
-        page_drop(bt, p);
-        return;
-    }
-    bt->st.smc_misses++;
-    if (++p->misses >= MISSES_MAX)
-        page_drop(bt, p);
-}
-
-/* No translated code of this vCPU may be running or be returned to. */
-void bt_cache_flush(struct bt *bt)
-{
-    for (uint32_t i = 0; i < bt->npages; i++)
-        page_unmark(bt, &bt->pages[i]);
-    memset(bt->hash, 0, sizeof *bt->hash << BT_HASH_BITS);
-    memset(bt->phash, 0, sizeof *bt->phash << BT_PHASH_BITS);
-    bt->nblocks = bt->npages = bt->nmaps = 0;
-    bt->ops_at = 0;
-    code_begin(bt);
-    bt->dropped = true;
-    for (unsigned k = 0; k < 3; k++)
-        bt_ib_flush(bt, k);
-    bt->st.flushes++;
-}
-
-/* ---- what other threads say ---- */
-
-void bt_listen(void *ctx, gpa_t at, size_t len, uint32_t word)
-{
-    struct engine_part *part = ctx;
-
-    if (!(word & MEM_CODE))
-        return;
     pthread_mutex_lock(&part->queue);
     for (unsigned i = 0; i < part->ncpus; i++) {
         struct bt *bt = part->bt[i];
-        uint32_t n;
 
-        if (!bt)
-            continue;
-        n = atomic_load(&bt->inval_n);
-        if (n < BT_INVAL_MAX) {
-            bt->inval[n].gpa = at.v;
-            bt->inval[n].len = (uint32_t)len;
+        if (bt && !atomic_load(&bt->idle) && atomic_load(&bt->epoch) < epoch) {
+            free = false;
+            bt_post(bt);
         }
-        if (n <= BT_INVAL_MAX)
-            atomic_store(&bt->inval_n, n + 1);
-        bt_post(bt);
     }
     pthread_mutex_unlock(&part->queue);
+    return free;
 }
 
-void bt_inval_take(struct bt *bt)
-{
-    uint64_t at[BT_INVAL_MAX];
-    uint32_t len[BT_INVAL_MAX], n;
+/* ---- eviction ---- */
 
-    pthread_mutex_lock(&bt->part->queue);
-    n = atomic_load(&bt->inval_n);
-    for (uint32_t i = 0; i < n && i < BT_INVAL_MAX; i++) {
-        at[i] = bt->inval[i].gpa;
-        len[i] = bt->inval[i].len;
-    }
-    atomic_store(&bt->inval_n, 0);
-    pthread_mutex_unlock(&bt->part->queue);
-    if (n > BT_INVAL_MAX) {
-        bt_cache_flush(bt);
+static bool full(const struct bt_cache *c, const struct engine_part *part)
+{
+    const struct bt_seg *s = &c->seg[c->cur];
+    unsigned end = c->cur + 1;
+
+    return s->code_at + CODE_ROOM > hot_begin(part->slice, end) ||
+           s->cold_at + CODE_ROOM > cold_begin(part->slice, end) ||
+           s->ncells + 256 > BT_SEG_CELLS * end ||
+           s->nblocks == BT_SEG_BLOCKS * end ||
+           s->nsites + 512 > BT_SEG_SITES * end ||
+           s->nmaps + 128 > BT_SEG_MAPS * end;
+}
+
+static bool half_full(const struct bt_cache *c, const struct engine_part *part)
+{
+    const struct bt_seg *s = &c->seg[c->cur];
+    unsigned i = c->cur;
+
+    return s->code_at > hot_begin(part->slice, 2 * i + 1) / 2 ||
+           (s->cold_at - cold_begin(part->slice, i)) * 2 >
+               cold_begin(part->slice, 1) - cold_begin(part->slice, 0) ||
+           s->ncells - BT_SEG_CELLS * i > BT_SEG_CELLS / 2 ||
+           s->nblocks - BT_SEG_BLOCKS * i > BT_SEG_BLOCKS / 2 ||
+           s->nsites - BT_SEG_SITES * i > BT_SEG_SITES / 2 ||
+           s->nmaps - BT_SEG_MAPS * i > BT_SEG_MAPS / 2;
+}
+
+/* Drop up to @n blocks of the segment that is filled next, and with each all
+ * others of its page: so no link is left that leads out of the segment. */
+static void evict(struct bt *bt, unsigned n)
+{
+    struct bt_cache *c = bt->cache;
+    struct bt_seg *s = &c->seg[(c->cur + 1) % BT_SEGS];
+
+    if (s->evicted == s->nblocks)
         return;
+    for (; n && s->evicted < s->nblocks; n--) {
+        const struct bt_block *b = &c->blocks[s->evicted++];
+
+        if (bt_block_valid(b)) {
+            bt_page_drop(bt, &c->pages[b->page]);
+            bt->st.evictions++;
+        }
     }
-    for (uint32_t i = 0; i < n; i++)
-        bt_page_written(bt, at[i], len[i]);
+    if (s->evicted < s->nblocks)
+        return;
+    s->epoch = atomic_fetch_add(&c->epoch, 1) + 1;
+    atomic_fetch_add(&c->drops, 1);
+    (void)nobody_holds(bt->part, s->epoch); /* ask them */
 }
 
-static void revoke_one(struct bt *bt, gpa_t at, bool all)
+/* On to the next segment. Return: false: somebody may hold things of it. */
+static bool advance(struct bt *bt)
 {
-    bool own = atomic_load(&bt->in_run) &&
-               pthread_equal(bt->thread, pthread_self());
+    struct bt_cache *c = bt->cache;
+    unsigned next = (c->cur + 1) % BT_SEGS;
 
-    tlb_revoke_ask(bt->in, at, all);
-    if (own)
-        return; /* when we are back */
-    bt_post(bt);
-    tlb_revoke_wait(bt->in);
+    evict(bt, UINT32_MAX);
+    bt_cache_look(bt);
+    if (!nobody_holds(bt->part, c->seg[next].epoch))
+        return false;
+    seg_begin(bt->part, next, &c->seg[next]);
+    c->cur = next;
+    bt->st.segments++;
+    return true;
 }
 
-void bt_revoke(void *ctx, gpa_t at, bool all)
+/* Room for a block, with the lock held; it is given away while we wait. */
+static bool room(struct bt *bt, bool *left)
 {
-    struct engine_part *part = ctx;
+    struct bt_cache *c = bt->cache;
 
-    for (unsigned i = 0; i < part->ncpus; i++)
-        if (part->bt[i])
-            revoke_one(part->bt[i], at, all);
+    while (full(c, bt->part) && !advance(bt)) {
+        uint32_t idle = atomic_exchange(&bt->idle, 1);
+
+        bt_cache_unlock(bt, *left);
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+        atomic_store(&bt->idle, idle);
+        *left = bt_cache_lock(bt);
+        if (atomic_load(&bt->in->attn) || kick_pending(&bt->cpu->kick))
+            return false; /* look again */
+    }
+    if (half_full(c, bt->part))
+        evict(bt, EVICT);
+    return true;
+}
+
+void bt_cache_flush(struct bt *bt)
+{
+    struct bt_cache *c = bt->cache;
+    bool left = bt_cache_lock(bt);
+
+    for (uint32_t i = 0; i < c->npages; i++)
+        if (c->pages[i].first)
+            bt_page_drop(bt, &c->pages[i]);
+    bt->st.flushes++;
+    bt_cache_look(bt);
+    bt_cache_unlock(bt, left);
 }
 
 /* ---- making ---- */
 
-static bool full(const struct bt *bt)
+/* The translator writes to where the segment ends, and moves the end. */
+static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
+                      const uint8_t *bytes, unsigned n)
 {
-    return bt->code_at + CODE_ROOM > cold_begin(bt) ||
-           bt->cold_at + CODE_ROOM > bt->code_bytes ||
-           bt->ncells + 256 > BT_CELLS_MAX || bt->nblocks == BT_BLOCKS_MAX ||
-           bt->npages == BT_PAGES_MAX || bt->nsites + 512 > BT_SITES_MAX ||
-           bt->nmaps + 128 > BT_MAPS_MAX;
+    bool ok;
+
+    take_ends(bt, s);
+    bt->tsc_inline = bt->cache->tsc_inline;
+    ok = bt_translate(bt, b, bytes, n);
+    s->code_at = bt->code_at;
+    s->cold_at = bt->cold_at;
+    s->ncells = bt->ncells;
+    s->nsites = bt->nsites;
+    s->nmaps = bt->nmaps;
+    return ok;
 }
 
-/* Guest bytes from @va on: to the page's end, or, where @tail is given, a few of
- * the next page, too. */
+/* Guest bytes: to the page's end, or, where @tail is given, a few of the next
+ * page, too. */
 struct source {
     const struct xlat *x, *tail;
     uint8_t bytes[4096 + X86_INSN_MAX_BYTES];
@@ -350,57 +326,66 @@ static void source_read(struct source *src, unsigned off)
         memcpy(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
 }
 
-/* The page that only the end of its instruction lies in. */
-static struct bt_page *tail_page(struct bt *bt, const struct xlat *x)
+static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
 {
-    struct bt_page *p = page_get(bt, x->gpa.v & PAGE, x->host);
+    struct bt_page *p = &c->pages[b->page];
+    uint32_t *bucket = &c->hash[bt_hash(b->src, b->va)];
 
-    if (p)
-        page_mark(bt, p);
-    return p;
+    b->page_next = p->first;
+    p->first = s->nblocks + 1;
+    if (b->tail) {
+        struct bt_page *tail = &c->pages[b->tail_page - 1];
+
+        tail->granules |= 1;
+        b->tail_next = tail->tails;
+        tail->tails = s->nblocks + 1;
+    }
+    b->hash_next = *bucket;
+    __atomic_store_n(&s->nblocks, s->nblocks + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(bucket, s->nblocks, __ATOMIC_RELEASE);
+}
+
+static struct bt_block *make_here(struct bt *bt, uint64_t va,
+                                  struct source *src)
+{
+    const struct xlat *x = src->x, *tail = src->tail;
+    struct bt_cache *c = bt->cache;
+    struct bt_seg *s = &c->seg[c->cur];
+    unsigned off = (unsigned)(va & 0xfff), n = 4096 - off;
+    struct bt_block *b = &c->blocks[s->nblocks];
+    struct bt_page *p, *p2 = NULL;
+
+    p = bt_page_get(bt, x->gpa.v & PAGE, x->host - off);
+    if (p && tail)
+        p2 = bt_page_get(bt, tail->gpa.v & PAGE, tail->host);
+    if (!p || (tail && !p2))
+        return NULL;
+    source_read(src, off);
+    *b = (struct bt_block){.src = x->host,
+                           .tail = tail ? tail->host : NULL,
+                           .va = va,
+                           .mode = bt->mode,
+                           .page = (uint32_t)(p - c->pages),
+                           .tail_page = p2 ? (uint32_t)(p2 - c->pages) + 1 : 0,
+                           .valid = true};
+    if (!translate(bt, s, b, src->bytes + off,
+                   tail ? n + X86_INSN_MAX_BYTES : n))
+        return NULL;
+    publish(c, s, b);
+    return b;
 }
 
 static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
 {
-    const struct xlat *x = src->x;
-    unsigned off = (unsigned)(va & 0xfff);
-    struct bt_page *p, *tail = NULL;
-    struct bt_block *b;
-    uint32_t *bucket;
+    bool left = bt_cache_lock(bt);
+    struct bt_block *b = NULL;
 
-    if (full(bt))
-        bt_cache_flush(bt);
-    p = page_get(bt, x->gpa.v & PAGE, x->host - off);
-    if (!p)
-        return NULL;
-    page_mark(bt, p);
-    b = &bt->blocks[bt->nblocks];
-    *b = (struct bt_block){.src = x->host,
-                           .tail = src->tail ? src->tail->host : NULL,
-                           .va = va,
-                           .mode = bt->mode,
-                           .page = (uint32_t)(p - bt->pages),
-                           .valid = true};
-    if (src->tail) {
-        tail = tail_page(bt, src->tail);
-        if (!tail)
-            return NULL;
+    if (room(bt, &left)) {
+        b = bt_block_find(bt, src->x->host, va, bt->mode);
+        if (!b)
+            b = make_here(bt, va, src);
     }
-    source_read(src, off);
-    if (!bt_translate(bt, b, src->bytes + off,
-                      src->tail ? 4096 - off + X86_INSN_MAX_BYTES : 4096 - off))
-        return NULL;
-    bt->nblocks++;
-    bucket = bucket_of(bt, b);
-    b->hash_next = *bucket;
-    *bucket = bt->nblocks;
-    b->page_next = p->first;
-    p->first = bt->nblocks;
-    if (tail) { /* dropped with either */
-        tail->granules |= 1;
-        b->tail_next = tail->tails;
-        tail->tails = bt->nblocks;
-    }
+    bt_cache_unlock(bt, left);
     return b;
 }
 
@@ -417,17 +402,6 @@ bool bt_straddles(const uint8_t *p, uint64_t va)
     return x86_decode(bytes, n, X86_MODE_64, &insn) == X86_DEC_MORE;
 }
 
-/* A block on two pages is found by the first: whether the second is still that.
- * Else it is dropped. */
-static struct bt_block *whole(struct bt *bt, struct bt_block *b)
-{
-    if (!b || bt_tail_ok(bt, b))
-        return b;
-    block_drop(bt, b);
-    bt->dropped = true;
-    return NULL;
-}
-
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
 {
     struct interp *in = bt->in;
@@ -439,7 +413,7 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     *fault = false;
     if (e->x == ((va & PAGE) | in->gen[va >> 63])) {
         b = bt_block_find(bt, e->host + (va & 0xfff), va, bt->mode);
-        if (b && bt_tail_ok(bt, b))
+        if (b)
             return b;
     }
     if (!x86_canonical(va)) {
@@ -464,7 +438,7 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
             return NULL;
         src.tail = &tail;
     }
-    b = whole(bt, bt_block_find(bt, x.host, va, bt->mode));
+    b = bt_block_find(bt, x.host, va, bt->mode);
     if (b)
         return b;
     if (bt->part->look)
@@ -474,8 +448,12 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
 
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)
 {
-    uint32_t lo = 0, hi = bt->nblocks;
+    uint32_t seg = off / hot_begin(bt->code_bytes, 1), lo, hi;
 
+    if (seg >= BT_SEGS)
+        return NULL;
+    lo = BT_SEG_BLOCKS * seg;
+    hi = __atomic_load_n(&bt->cache->seg[seg].nblocks, __ATOMIC_ACQUIRE);
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
 
@@ -484,6 +462,38 @@ struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off)
         else
             hi = mid;
     }
-    return lo < bt->nblocks && bt->blocks[lo].indirect <= off ? &bt->blocks[lo]
-                                                              : NULL;
+    return lo < BT_SEG_BLOCKS * (seg + 1) && bt->blocks[lo].indirect <= off
+               ? &bt->blocks[lo]
+               : NULL;
+}
+
+const struct op *bt_site_op(struct bt *bt, struct bt_site *s)
+{
+    const struct op *have = __atomic_load_n(&s->op, __ATOMIC_ACQUIRE);
+    const struct bt_block *b = &bt->blocks[s->block];
+    unsigned n = 4096 - (unsigned)(s->va & 0xfff);
+    struct bt_cache *c = bt->cache;
+    struct bt_seg *seg = &c->seg[s->block / BT_SEG_BLOCKS];
+    size_t end = BT_SEG_OPS * (s->block / BT_SEG_BLOCKS + 1);
+    struct x86_insn *insn;
+    struct op *o = NULL;
+
+    if (LIKELY(have))
+        return have;
+    while (!bt_links_try(c))
+        __builtin_ia32_pause();
+    if (!s->op && seg->ops_at + sizeof *insn + sizeof *o + 32 <= end) {
+        insn = (struct x86_insn *)(void *)(c->ops + seg->ops_at);
+        if (x86_decode(b->src + (s->va - b->va), n, X86_MODE_64, insn) ==
+            X86_DEC_OK) {
+            seg->ops_at += (sizeof *insn + 15) & ~15UL;
+            o = (struct op *)(void *)(c->ops + seg->ops_at);
+            seg->ops_at += (sizeof *o + 15) & ~15UL;
+            memset(o, 0, sizeof *o);
+            block_op(bt->in, insn, o);
+            __atomic_store_n(&s->op, o, __ATOMIC_RELEASE);
+        }
+    }
+    bt_links_done(c);
+    return __atomic_load_n(&s->op, __ATOMIC_ACQUIRE);
 }

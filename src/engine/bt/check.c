@@ -399,7 +399,7 @@ bool bt_check_end(struct bt *bt)
 {
     struct bt_check *c = bt->chk;
     const struct x86_cpu *cpu = bt->cpu;
-    uint64_t va = bt->sites[bt->site].va;
+    uint64_t va = bt->site ? bt->sites[bt->site].va : bt->fault.va;
     unsigned k;
 
     if (!c->pending)

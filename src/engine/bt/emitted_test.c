@@ -7,6 +7,7 @@
  *   emitted_test                          a sample, fixed and random seed
  *   emitted_test --count N [--seed S] [--jobs J]
  *   emitted_test --seed S --one           one string, printed with its code
+ *   emitted_test --hex BYTES              these bytes; --seed gives the mode
  */
 #include "base/test.h"
 #include "engine/bt/priv.h"
@@ -18,8 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAMPLE_FIXED  150000
-#define SAMPLE_RANDOM 50000
+#define SAMPLE_FIXED  800000
+#define SAMPLE_RANDOM 200000
 #define POOL          16384U
 #define STRING_MAX    96U
 #define REPORTS_MAX   5U
@@ -32,7 +33,7 @@ struct run {
     uint8_t page[4096];
     unsigned at, len; /* the string */
     uint64_t strings, insns, bad;
-    bool verbose;
+    bool verbose, given;
 };
 
 /* ---- strings ---- */
@@ -162,7 +163,8 @@ static void one(struct run *r, uint64_t seed)
     uint64_t page;
 
     rnd_u64(&rnd);
-    make_string(r, &rnd);
+    if (!r->given)
+        make_string(r, &rnd);
     page = rnd_pct(&rnd, 50) ? 0x400000 : UINT64_C(0xffffffff81000000);
     *b = (struct bt_block){.src = r->page + r->at,
                            .va = page + r->at,
@@ -184,6 +186,17 @@ static void one(struct run *r, uint64_t seed)
     bt->nsites = sites;
     bt->ncells = cells;
     bt->nmaps = maps;
+}
+
+/* Bytes in hexadecimal, at the page's beginning. */
+static void take_hex(struct run *r, const char *hex)
+{
+    unsigned v;
+
+    r->given = true;
+    r->at = r->len = 0;
+    while (r->len < STRING_MAX && sscanf(hex + 2 * r->len, "%2x", &v) == 1)
+        r->page[r->len++] = (uint8_t)v;
 }
 
 /* ---- many ---- */
@@ -210,7 +223,7 @@ static bool run_open(struct run *r)
         exit(1);
     }
     r->bt = bt_of(r->t->v[0]);
-    r->bt->npages = 1;
+    r->bt->cache->npages = 1;
     r->m = emitted_open();
     fill_pool(r);
     return true;
@@ -219,7 +232,7 @@ static bool run_open(struct run *r)
 static void run_close(struct run *r)
 {
     emitted_close(r->m);
-    r->bt->npages = 0;
+    r->bt->cache->npages = 0;
     bt_engine.vcpu_destroy(r->t->v[0]);
     x86_cpu_fini(r->t->cpu);
     vm_fini(&r->t->vm);
@@ -320,6 +333,7 @@ int main(int argc, char **argv)
                                              CASE(empty_entries_never_hit)};
     uint64_t seed = 1, count = SAMPLE_FIXED;
     unsigned jobs = 1;
+    const char *hex = NULL;
     bool alone = false;
     int bad;
 
@@ -337,12 +351,16 @@ int main(int argc, char **argv)
             jobs = (unsigned)strtoul(v, NULL, 0);
         else if (!strcmp(argv[i], "--one"))
             alone = true;
+        else if (!strcmp(argv[i], "--hex"))
+            hex = v, alone = true;
     }
     if (alone) {
         static struct run r;
 
         if (run_open(&r)) {
             r.verbose = true;
+            if (hex)
+                take_hex(&r, hex);
             one(&r, seed);
         }
         return r.bad > 0;

@@ -22,8 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAMPLE_FIXED  150000
-#define SAMPLE_RANDOM 50000
+#define SAMPLE_FIXED  400000
+#define SAMPLE_RANDOM 100000
 #define REPORTS_MAX   20
 #define HISTORY       4000
 

@@ -108,8 +108,8 @@ static bool describe(struct finder *f, unsigned i, struct bt_stream *s)
         return false;
     if (s->base != ANY) {
         if (!f->steady[s->base] || s->base == X86_RSP)
-            return s->base == X86_RSP && f->steady[s->base] &&
-                   s->index == ANY;
+            return s->base == X86_RSP && !(f->written >> X86_RSP & 1) &&
+                   s->index == ANY; /* it can be no index beside the distance */
         s->lo += f->delta[s->base];
         s->stride += f->turn[s->base];
     }
@@ -187,7 +187,8 @@ static bool registers(struct finder *f)
     for (unsigned i = l->head; i <= l->last; i++)
         used |= f->t->regs[i];
     for (unsigned r = 0; r < 16; r++)
-        if (f->steady[r] && f->turn[r] && f->turn[r] == (int32_t)f->turn[r]) {
+        if (r != X86_RSP && f->steady[r] && f->turn[r] &&
+            f->turn[r] == (int32_t)f->turn[r]) {
             l->by = (uint8_t)r;
             l->step = f->turn[r];
             break;

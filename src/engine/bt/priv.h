@@ -67,6 +67,7 @@ struct bt_block {
     uint32_t page_next; /* index + 1: blocks of the same guest page */
     uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
+    uint32_t tail_page; /* index + 1 */
     uint16_t len;       /* guest bytes */
     uint16_t ninsns;
     bool valid;
@@ -107,7 +108,8 @@ struct bt_page {
 
 struct bt;
 
-/* Which entries of a table were filled since it was empty, to empty it again. */
+/* Which entries of a table were filled since it was empty, to empty it again.
+ */
 #define BT_LOG_MAX 2048U
 struct bt_log {
     uint32_t n; /* more than BT_LOG_MAX: any */
@@ -129,28 +131,67 @@ struct bt_stk {
 /* A key that only a page has whose accesses fault on the host, too. */
 #define BT_STK_NONE BIT(63)
 
-/* What init made: the code memory of all vCPUs. */
 struct bt_check_stats {
 #define STAT(name, help) uint64_t name;
 #include "engine/bt/check.def"
 #undef STAT
 };
 
+/* The cache is emptied by segments, the oldest first. In each, the numbers
+ * that are free next: of bytes of code and of records. */
+#define BT_SEGS 8
+struct bt_seg {
+    uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps;
+    size_t ops_at;
+    uint32_t evicted; /* blocks that were dropped, from the first on */
+    uint64_t epoch;   /* when the last was; 0: it was not used before */
+};
+
+/* All vCPUs' blocks. What is found without the lock (hash, blocks, sites, maps,
+ * decoded instructions) stays as it was published until each vCPU has been in
+ * C, holding nothing, since it was dropped (epoch). */
+struct bt_cache {
+    pthread_mutex_t lock;     /* whoever makes or drops; bt_cache_lock */
+    _Atomic uint32_t linking; /* links between blocks, sites' decoded
+                                 instructions: a spin lock, held for no wait */
+    _Atomic uint64_t epoch;   /* times that a segment was emptied */
+    _Atomic uint64_t drops;   /* times that blocks were dropped */
+    struct bt_seg seg[BT_SEGS];
+    unsigned cur;
+    struct bt_block *blocks;
+    struct bt_page *pages;
+    struct bt_site *sites;
+    struct bt_map *maps;
+    uint32_t *hash;  /* block index + 1 */
+    uint32_t *phash; /* page index + 1 */
+    uint8_t *ops;    /* decoded instructions for callouts */
+    uint32_t npages;
+    uint32_t free_page; /* index + 1: pages without blocks */
+    bool tsc_inline;    /* how RDTSC was translated */
+    /* writes to code pages; part->queue */
+    _Atomic uint64_t inval_posted, inval_done;
+    uint32_t inval_n;
+    struct {
+        uint64_t gpa;
+        uint32_t len;
+    } inval[BT_INVAL_MAX];
+};
+
+/* What init made: the code memory of all vCPUs. */
 struct engine_part {
     int fd;
-    uint8_t *rx, *rw; /* ncpus slices; rx: each followed by its cells */
+    uint8_t *rx, *rw; /* slice bytes; rx: followed by the cells */
     size_t slice;
     unsigned ncpus;
-    pthread_mutex_t lock;  /* code page counts; held while revoking */
-    pthread_mutex_t queue; /* bt[], inval queues; held for no wait */
+    struct bt_cache cache;
+    pthread_mutex_t queue; /* bt[], inval queue; held for no wait */
     struct vm *vm;
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
-    uint8_t *code_refs;   /* per RAM page: vCPUs that hold blocks of it */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     bool check;           /* lock-step */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
-    struct bt_check_stats checked; /* by vCPUs that are gone */
+    struct bt_check_stats checked;        /* by vCPUs that are gone */
 };
 
 struct bt_stats {
@@ -203,7 +244,7 @@ struct bt {
     struct bt_log ib_log[2], upper_log[3]; /* of what all views share */
     /* the mapping whose pages of a user address space are in use: view.c */
     struct bt *view;
-    unsigned at;   /* its number: the interpreter's slot of the PCID */
+    unsigned at; /* its number: the interpreter's slot of the PCID */
     struct {
         uint64_t gen; /* the interpreter's generation that it holds */
         struct bt_log log[3], ib_log;
@@ -216,30 +257,26 @@ struct bt {
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen;      /* interp's generation of the upper half in tlb[] */
-    /* code cache */
+    /* the code cache: addresses, the same for all vCPUs */
+    struct bt_cache *cache;
     uint8_t *rx, *rw;
     uint64_t *cells; /* behind rx; what code reads or jumps through */
-    uint32_t code_at, cold_at, code_bytes;
-    uint32_t ncells;
     struct bt_block *blocks;
     struct bt_page *pages;
     struct bt_site *sites;
     struct bt_map *maps;
-    uint32_t nblocks, npages, nsites, nmaps;
-    uint32_t *hash;  /* block index + 1 */
-    uint32_t *phash; /* page index + 1 */
-    uint8_t *ops;    /* arena of decoded instructions for callouts */
-    size_t ops_at, ops_bytes;
-    bool dropped; /* blocks were dropped since the flag was cleared */
-    /* writes to code pages, told by other threads; part->queue */
-    pthread_t thread; /* that is in bt_run, when in_run */
+    uint32_t *hash;
+    uint32_t code_bytes;
+    /* where the block that is being translated goes; under the lock */
+    uint32_t code_at, cold_at, ncells, nsites, nmaps;
+    bool dropped;           /* blocks were dropped since the flag was cleared */
+    uint64_t drops;         /* cache->drops that this vCPU knows of */
+    _Atomic uint64_t epoch; /* cache->epoch that it has seen, holding nothing */
+    _Atomic uint32_t idle;  /* it holds no block nor site, and will look */
+    struct bt_site fault;   /* site 0: the fault handler's */
+    pthread_t thread;       /* that is in bt_run, when in_run */
     _Atomic uint32_t in_run;
     bool altstack;
-    _Atomic uint32_t inval_n;
-    struct {
-        uint64_t gpa;
-        uint32_t len;
-    } inval[BT_INVAL_MAX];
     struct bt_stats st;
     uint64_t callouts[X86_OP_COUNT];
     bool check;           /* lock-step: units are blocks, nothing is linked */
@@ -254,9 +291,39 @@ struct bt {
 #define BT_MODE_X87   32U
 #define BT_MODE_TSD   128U
 #define BT_MODE_FSGS  256U        /* CR4.FSGSBASE */
-#define BT_MODE_SMAP  512U /* CR4.SMAP */
+#define BT_MODE_SMAP  512U        /* CR4.SMAP */
 #define BT_MODE_NOWIN 64U         /* each access is checked by itself */
 #define BT_MODE_NONE  0xffffffffU /* not translated: interpret */
+
+/* What each segment has of all. */
+#define BT_SEG_BLOCKS (BT_BLOCKS_MAX / BT_SEGS)
+#define BT_SEG_SITES  (BT_SITES_MAX / BT_SEGS)
+#define BT_SEG_MAPS   (BT_MAPS_MAX / BT_SEGS)
+#define BT_SEG_CELLS  (BT_CELLS_MAX / BT_SEGS)
+#define BT_SEG_OPS    (UINT64_C(8) << 20)
+
+static inline bool bt_inval_waits(struct bt *bt)
+{
+    struct bt_cache *c = bt->cache;
+
+    return atomic_load_explicit(&c->inval_posted, memory_order_acquire) !=
+           atomic_load_explicit(&c->inval_done, memory_order_acquire);
+}
+
+static inline bool bt_block_valid(const struct bt_block *b)
+{
+    return __atomic_load_n(&b->valid, __ATOMIC_RELAXED);
+}
+
+static inline bool bt_links_try(struct bt_cache *c)
+{
+    return !atomic_exchange_explicit(&c->linking, 1, memory_order_acquire);
+}
+
+static inline void bt_links_done(struct bt_cache *c)
+{
+    atomic_store_explicit(&c->linking, 0, memory_order_release);
+}
 
 static inline struct bt *bt_of(struct engine_vcpu *v)
 {
@@ -300,24 +367,42 @@ void bt_vec_save(struct bt *bt);
 
 /* ---- cache.c ---- */
 
-int bt_cache_init(struct bt *bt, struct err *e);
-void bt_cache_fini(struct bt *bt);
+int bt_cache_make(struct engine_part *part, struct err *e);
+/** bt_cache_reset() - empty, for a new VM; no vCPU is there yet */
+void bt_cache_reset(struct engine_part *part);
+/** bt_cache_join() - @bt, just made, uses its part's cache */
+void bt_cache_join(struct bt *bt);
+/** bt_cache_flush() - drop every block */
 void bt_cache_flush(struct bt *bt);
+/** bt_cache_lock() - out of guest code while it waits; no block, site or
+ * decoded instruction that was found before may be used after it
+ * Return: for bt_cache_unlock. */
+bool bt_cache_lock(struct bt *bt);
+void bt_cache_unlock(struct bt *bt, bool left);
+/** bt_cache_look() - the vCPU holds nothing: take note of what was dropped */
+void bt_cache_look(struct bt *bt);
+/** bt_site_op() - the site's decoded instruction, made when first asked for
+ * Return: NULL: none. */
+const struct op *bt_site_op(struct bt *bt, struct bt_site *s);
 struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
                                uint32_t mode);
 /** bt_block_at() - the block of guest address @va now, translated if need be
  * Return: NULL with *fault: cpu->exc is set; without: interpret it. */
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault);
-/** bt_tail_ok() - whether @b, if it lies on two pages, still does on these, as
- * far as the TLB knows */
-bool bt_tail_ok(const struct bt *bt, const struct bt_block *b);
 /** bt_straddles() - whether the instruction at @p, address @va, goes on in the
  * next page */
 bool bt_straddles(const uint8_t *p, uint64_t va);
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
-/** bt_page_written() - drop what [gpa, gpa+len) makes stale */
-uint64_t bt_page_index(const struct bt *bt, uint64_t gpa);
-void bt_page_written(struct bt *bt, uint64_t gpa, uint32_t len);
+
+/* ---- pages.c: under the cache's lock, but for the last three ---- */
+
+/** bt_page_get() - the record of a page that blocks are made from, its stores
+ * told from now on. Nothing may be dropped until it has blocks.
+ * Return: NULL: no room. */
+struct bt_page *bt_page_get(struct bt *bt, uint64_t gpa, uint8_t *host);
+/** bt_page_drop() - drop all blocks of a page */
+void bt_page_drop(struct bt *bt, struct bt_page *p);
+/** bt_inval_take() - drop what was written to; not under the lock */
 void bt_inval_take(struct bt *bt);
 void bt_listen(void *ctx, gpa_t gpa, size_t len, uint32_t word);
 void bt_revoke(void *ctx, gpa_t gpa, bool all);

@@ -29,9 +29,8 @@ static ALWAYS_INLINE bool fill(struct bt *bt, unsigned kind, uint64_t va,
     if (!(write ? w : r))
         return false;
     if (v->tlb[kind].r[i] == key_none(i) && v->tlb[kind].w[i] == key_none(i))
-        bt_log_add(va >> 63 ? &bt->upper_log[kind]
-                            : &bt->views[bt->at].log[kind],
-                   i);
+        bt_log_add(
+            va >> 63 ? &bt->upper_log[kind] : &bt->views[bt->at].log[kind], i);
     v->tlb[kind].r[i] = r ? -(va & PAGE) : key_none(i);
     v->tlb[kind].w[i] = w ? -(va & PAGE) : key_none(i);
     v->tlb[kind].delta[i] = (uintptr_t)e->host - (va & PAGE);
@@ -63,34 +62,14 @@ void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code)
     if ((k == TLB_USER) != !(va >> 63) || !i)
         return; /* kernel code in the lower half: always looked up */
     if (bt_ib(bt, k)[i] == (uintptr_t)bt->rx + BT_THUNK)
-        bt_log_add(k == TLB_USER ? &bt->views[bt->at].ib_log
-                                 : &bt->ib_log[k - 1],
-                   i);
+        bt_log_add(
+            k == TLB_USER ? &bt->views[bt->at].ib_log : &bt->ib_log[k - 1], i);
     bt_ib(bt, k)[i] = (uintptr_t)code;
 }
 
-static ALWAYS_INLINE struct bt_block *find(struct bt *bt, const uint8_t *src,
-                                           uint64_t va, uint32_t mode)
-{
-    uint32_t i = bt->hash[bt_hash(src, va)];
-
-    while (i) {
-        struct bt_block *b = &bt->blocks[i - 1];
-
-        if (b->src == src && b->va == va && b->mode == mode && b->valid)
-            return b;
-        i = b->hash_next;
-    }
-    return NULL;
-}
-
-struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
-                               uint32_t mode)
-{
-    return find(bt, src, va, mode);
-}
-
-bool bt_tail_ok(const struct bt *bt, const struct bt_block *b)
+/* Whether @b, if it lies on two pages, still does on these, as far as the TLB
+ * knows. */
+static bool tail_ok(const struct bt *bt, const struct bt_block *b)
 {
     const struct interp *in = bt->in;
     const struct tlb_ent *e;
@@ -100,6 +79,28 @@ bool bt_tail_ok(const struct bt *bt, const struct bt_block *b)
         return true;
     e = tlb_ent_of(in, bt->mode & BT_MODE_KIND, va);
     return e->x == (va | in->gen[va >> 63]) && e->host == b->tail;
+}
+
+static ALWAYS_INLINE struct bt_block *find(struct bt *bt, const uint8_t *src,
+                                           uint64_t va, uint32_t mode)
+{
+    uint32_t i = __atomic_load_n(&bt->hash[bt_hash(src, va)], __ATOMIC_ACQUIRE);
+
+    while (i) {
+        struct bt_block *b = &bt->blocks[i - 1];
+
+        if (b->src == src && b->va == va && b->mode == mode &&
+            bt_block_valid(b) && tail_ok(bt, b))
+            return b;
+        i = __atomic_load_n(&b->hash_next, __ATOMIC_ACQUIRE);
+    }
+    return NULL;
+}
+
+struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
+                               uint32_t mode)
+{
+    return find(bt, src, va, mode);
 }
 
 const void *bt_quick_jump(struct bt *bt, uint64_t va)
@@ -112,7 +113,7 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
     if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
-    if (!b || !bt_tail_ok(bt, b))
+    if (!b)
         return NULL;
     if (b->tail)
         tlb_code_note(in, va + X86_INSN_MAX_BYTES);
@@ -144,10 +145,20 @@ static const void *link_to(struct bt *bt, struct bt_site *s)
              s->va, from->mode & ~BT_MODE_NOWIN);
     if (!b || b->tail)
         return b ? bt_quick_jump(bt, s->va) : NULL;
-    bt->cells[s->start] = (uintptr_t)bt->rx + b->code;
-    s->in_next = b->in;
-    b->in = bt->site;
-    bt->st.links++;
+    /* another vCPU may be faster; whoever drops may be about to */
+    if (bt_links_try(bt->cache)) {
+        uint64_t *cell = &bt->cells[s->start];
+
+        if (bt_block_valid(from) && bt_block_valid(b) &&
+            *cell == (uintptr_t)bt->rx + s->next) {
+            __atomic_store_n(cell, (uintptr_t)bt->rx + b->code,
+                             __ATOMIC_RELEASE);
+            s->in_next = b->in;
+            b->in = bt->site;
+            bt->st.links++;
+        }
+        bt_links_done(bt->cache);
+    }
     return bt->rx + b->code;
 }
 

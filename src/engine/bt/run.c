@@ -191,8 +191,9 @@ static bool must_leave(struct bt *bt)
     struct x86_cpu *cpu = bt->cpu;
     uint32_t mode, kicks = kick_pending(&cpu->kick);
 
-    if (UNLIKELY(atomic_load_explicit(&bt->inval_n, memory_order_relaxed)))
+    if (UNLIKELY(bt_inval_waits(bt)))
         bt_inval_take(bt);
+    bt_cache_look(bt);
     if ((kicks & ~KICK_EXTINT) || atomic_load(&in->attn))
         return true;
     if (kicks) /* a level, which may stand for long while it is masked */
@@ -284,31 +285,6 @@ static const void *go_on(struct bt *bt)
 
 /* ---- one instruction by the interpreter ---- */
 
-/* The site's decoded instruction, made when it is first needed. */
-static const struct op *site_op(struct bt *bt, struct bt_site *s)
-{
-    const struct bt_block *b = &bt->blocks[s->block];
-    unsigned n = 4096 - (unsigned)(s->va & 0xfff);
-    const uint8_t *p = b->src + (s->va - b->va);
-    struct x86_insn *insn;
-    struct op *o;
-
-    if (s->op)
-        return s->op;
-    if (bt->ops_at + sizeof *insn + sizeof *o > bt->ops_bytes)
-        return NULL;
-    insn = (struct x86_insn *)(void *)(bt->ops + bt->ops_at);
-    if (x86_decode(p, n, X86_MODE_64, insn) != X86_DEC_OK)
-        return NULL;
-    bt->ops_at += (sizeof *insn + 15) & ~15UL;
-    o = (struct op *)(void *)(bt->ops + bt->ops_at);
-    bt->ops_at += (sizeof *o + 15) & ~15UL;
-    memset(o, 0, sizeof *o);
-    block_op(bt->in, insn, o);
-    s->op = o;
-    return o;
-}
-
 /* The quick gate's IRET reads the GDT through the first level; its entry of the
  * second may be one that code drives out again and again. */
 static void gdt_keep(struct bt *bt)
@@ -324,7 +300,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
 {
     struct x86_cpu *cpu = bt->cpu;
     struct interp *in = bt->in;
-    const struct op *o = s == bt->sites ? NULL : site_op(bt, s);
+    const struct op *o = s == &bt->fault ? NULL : bt_site_op(bt, s);
     uint64_t flushed = bt->flushed;
     uint32_t mode = bt->mode;
     bool alone = false; /* the rest is entered anew */
@@ -374,7 +350,7 @@ static const void *callout(struct bt *bt, struct bt_site *s)
  * vector instructions must be aligned, x87 exceptions may be pending. */
 static bool fault_comes_first(struct bt *bt, struct bt_site *s)
 {
-    const struct op *o = site_op(bt, s);
+    const struct op *o = bt_site_op(bt, s);
     const struct x86_form_info *fi;
 
     if (!o)
@@ -411,7 +387,7 @@ static bool misaligned(struct bt *bt, struct bt_site *s, uint64_t va)
 
     if (s->size < 16 || !(va & (s->size - 1U)))
         return false;
-    o = site_op(bt, s);
+    o = bt_site_op(bt, s);
     return o && (x86_form_info(o->insn->form)->attr & (XA_ALIGN | XA_ALIGN16));
 }
 
@@ -442,7 +418,8 @@ static const void *miss(struct bt *bt, struct bt_site *s)
 
 static const void *dispatch(struct bt *bt)
 {
-    struct bt_site *s = &bt->sites[bt->reason == BT_G_IB ? 0 : bt->site];
+    struct bt_site *s =
+        bt->reason == BT_G_IB || !bt->site ? &bt->fault : &bt->sites[bt->site];
 
     bt->st.gates++;
     bt->cpu->gpr[s->s1] = bt->home[s->s1];
@@ -488,9 +465,9 @@ static void tsc_look(struct bt *bt)
     struct vm *vm = bt->cpu->vm;
     bool inl = clock_tsc_base(vm->clock, &bt->tsc_base) && !vm->gate.ops;
 
-    if (inl != bt->tsc_inline && bt->nblocks)
+    if (inl != bt->cache->tsc_inline)
         bt_cache_flush(bt);
-    bt->tsc_inline = inl;
+    bt->cache->tsc_inline = bt->tsc_inline = inl;
 }
 
 static void run_translated(struct bt *bt)
@@ -516,12 +493,14 @@ static void run_some(struct bt *bt)
     bt->st.interp_runs++;
     if (UNLIKELY(bt->check))
         bt_check_leave(bt);
+    atomic_store(&bt->idle, 1);
     if (interp_must_step(in)) {
         if (interp_step(in))
             interp_faulted(in);
     } else {
         interp_blocks(in);
     }
+    atomic_store(&bt->idle, 0);
     bt->st.interp_insns += bt->cpu->icount - before;
 }
 
@@ -538,13 +517,14 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
     asm volatile("wrgsbase %0" : : "r"(bt->view));
     bt->thread = pthread_self();
     atomic_store(&bt->in_run, 1);
+    atomic_store(&bt->idle, 0);
     in->budget_at = in->clock_at = in->stop_at = UINT64_MAX;
     interp_enter(in);
     interp_mode_update(in);
     tsc_look(bt);
     for (;;) {
         bt_unpost(bt);
-        if (atomic_load(&bt->inval_n))
+        if (bt_inval_waits(bt))
             bt_inval_take(bt);
         if (UNLIKELY(bt->check) && bt->chk->failed) {
             exit->reason = EXIT_FAILED;
@@ -558,6 +538,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
     if (UNLIKELY(bt->check))
         bt_check_leave(bt);
     atomic_store(&in->running, 0);
+    atomic_store(&bt->idle, 1);
     atomic_store(&bt->in_run, 0);
     exit->insns = 0;
 }

@@ -74,7 +74,7 @@ static bool guest_fault(ucontext_t *uc)
     if (m->tmp != 0xff)
         *reg_of(uc, m->tmp) = (greg_t)bt->slot[0];
     bt->st.host_faults++;
-    bt->sites[0].va = b->va + m->off;
+    bt->fault.va = b->va + m->off;
     bt->site = 0;
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)bt_fault_gate;
     return true;

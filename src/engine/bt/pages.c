@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Guest pages that blocks were made from. Such a page is marked in its page
+ * word: stores to it take the slow way and are told to bt_listen, on whatever
+ * thread. The vCPU that stored drops the page's blocks before it goes on, and
+ * so does whoever is in C before.
+ */
+#include "engine/bt/priv.h"
+
+#include "vm/mem.h"
+
+#define PAGE       (~UINT64_C(0xfff))
+#define MISSES_MAX 64
+
+static uint32_t *bucket(struct bt_cache *c, uint64_t gpa)
+{
+    return &c->phash[(gpa >> 12) * UINT64_C(0x9e3779b97f4a7c15) >>
+                     (64 - BT_PHASH_BITS)];
+}
+
+static struct bt_page *find(struct bt_cache *c, uint64_t gpa)
+{
+    uint32_t i = *bucket(c, gpa);
+
+    while (i && c->pages[i - 1].gpa != gpa)
+        i = c->pages[i - 1].hash_next;
+    return i ? &c->pages[i - 1] : NULL;
+}
+
+/* ---- marks ---- */
+
+/* Changing a mark waits for other vCPUs, some of which may wait for us: out of
+ * guest code. */
+static bool mark(struct bt *bt, uint64_t at, bool on)
+{
+    struct mem *mem = bt->cpu->vm->mem;
+    bool in = atomic_load(&bt->in->running), ok = true;
+
+    if (in)
+        interp_leave(bt->in);
+    if (on)
+        ok = !mem_mark(mem, gpa(at), MEM_CODE);
+    else
+        mem_unmark(mem, gpa(at), MEM_CODE);
+    if (in)
+        interp_enter(bt->in);
+    return ok;
+}
+
+struct bt_page *bt_page_get(struct bt *bt, uint64_t gpa, uint8_t *host)
+{
+    struct bt_cache *c = bt->cache;
+    struct bt_page *p = find(c, gpa);
+    uint32_t i = c->free_page;
+
+    if (p)
+        return p;
+    if (i)
+        c->free_page = c->pages[i - 1].hash_next;
+    else if (c->npages < BT_PAGES_MAX)
+        i = ++c->npages;
+    else
+        return NULL;
+    p = &c->pages[i - 1];
+    *p = (struct bt_page){
+        .gpa = gpa, .host = host, .hash_next = *bucket(c, gpa)};
+    *bucket(c, gpa) = i;
+    mark(bt, gpa, true);
+    tlb_unwrite(bt->in, host);
+    return p;
+}
+
+/* It has no blocks. */
+static void forget(struct bt *bt, struct bt_page *p)
+{
+    struct bt_cache *c = bt->cache;
+    uint32_t i = (uint32_t)(p - c->pages) + 1, *at = bucket(c, p->gpa);
+
+    mark(bt, p->gpa, false);
+    while (*at != i)
+        at = &c->pages[*at - 1].hash_next;
+    *at = p->hash_next;
+    p->gpa = ~UINT64_C(0);
+    p->hash_next = c->free_page;
+    c->free_page = i;
+}
+
+/* ---- dropping ---- */
+
+static void unhash(struct bt_cache *c, const struct bt_block *b)
+{
+    uint32_t *at = &c->hash[bt_hash(b->src, b->va)];
+
+    while (*at && &c->blocks[*at - 1] != b)
+        at = &c->blocks[*at - 1].hash_next;
+    if (*at)
+        __atomic_store_n(at, b->hash_next, __ATOMIC_RELEASE);
+}
+
+/* It ends in another page, which knows of it. */
+static void untail(struct bt_cache *c, const struct bt_block *b)
+{
+    uint32_t *at;
+
+    if (!b->tail)
+        return;
+    at = &c->pages[b->tail_page - 1].tails;
+    while (*at && &c->blocks[*at - 1] != b)
+        at = &c->blocks[*at - 1].tail_next;
+    if (*at)
+        *at = b->tail_next;
+}
+
+/* Links lead to their stubs again; the address cell is that of a target that
+ * the branch caches have elsewhere. */
+static void block_drop(struct bt *bt, struct bt_block *b)
+{
+    unhash(bt->cache, b);
+    untail(bt->cache, b);
+    while (!bt_links_try(bt->cache))
+        __builtin_ia32_pause();
+    __atomic_store_n(&b->valid, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&bt->cells[b->cell], -(b->va ^ 4), __ATOMIC_RELEASE);
+    while (b->in) {
+        struct bt_site *s = &bt->sites[b->in];
+
+        __atomic_store_n(&bt->cells[s->start], (uintptr_t)bt->rx + s->next,
+                         __ATOMIC_RELEASE);
+        b->in = s->in_next;
+    }
+    bt_links_done(bt->cache);
+}
+
+static void drop(struct bt *bt, struct bt_page *p)
+{
+    struct bt_cache *c = bt->cache;
+
+    for (uint32_t i = p->first; i; i = c->blocks[i - 1].page_next)
+        block_drop(bt, &c->blocks[i - 1]);
+    p->first = 0;
+    p->granules = 1;
+    p->misses = 0;
+    if (!p->tails)
+        forget(bt, p);
+}
+
+void bt_page_drop(struct bt *bt, struct bt_page *p)
+{
+    struct bt_cache *c = bt->cache;
+
+    while (p->tails) {
+        struct bt_page *other = &c->pages[c->blocks[p->tails - 1].page];
+
+        if (other == p) /* one page, one after the other */
+            untail(c, &c->blocks[p->tails - 1]);
+        else
+            drop(bt, other);
+    }
+    drop(bt, p);
+    atomic_fetch_add(&c->drops, 1);
+}
+
+static void written(struct bt *bt, uint64_t at, uint32_t len)
+{
+    struct bt_page *p = find(bt->cache, at & PAGE);
+    uint64_t mask = 0;
+
+    if (!p)
+        return;
+    for (uint64_t i = at & 0xfff; i < (at & 0xfff) + len && i < 4096;
+         i = (i | 63) + 1)
+        mask |= BIT(i >> 6);
+    if (p->granules & mask) {
+        bt->st.smc_hits++;
+        bt_page_drop(bt, p);
+        return;
+    }
+    bt->st.smc_misses++;
+    if (++p->misses >= MISSES_MAX)
+        bt_page_drop(bt, p);
+}
+
+/* ---- what other threads say ---- */
+
+void bt_listen(void *ctx, gpa_t at, size_t len, uint32_t word)
+{
+    struct engine_part *part = ctx;
+    struct bt_cache *c = &part->cache;
+
+    if (!(word & MEM_CODE))
+        return;
+    pthread_mutex_lock(&part->queue);
+    if (c->inval_n < BT_INVAL_MAX) {
+        c->inval[c->inval_n].gpa = at.v;
+        c->inval[c->inval_n].len = (uint32_t)len;
+    }
+    if (c->inval_n <= BT_INVAL_MAX)
+        c->inval_n++;
+    atomic_fetch_add(&c->inval_posted, 1);
+    for (unsigned i = 0; i < part->ncpus; i++)
+        if (part->bt[i])
+            bt_post(part->bt[i]);
+    pthread_mutex_unlock(&part->queue);
+}
+
+void bt_inval_take(struct bt *bt)
+{
+    bool left = bt_cache_lock(bt);
+    struct bt_cache *c = bt->cache;
+    uint64_t at[BT_INVAL_MAX], posted;
+    uint32_t len[BT_INVAL_MAX], n;
+
+    pthread_mutex_lock(&bt->part->queue);
+    n = c->inval_n;
+    for (uint32_t i = 0; i < n && i < BT_INVAL_MAX; i++) {
+        at[i] = c->inval[i].gpa;
+        len[i] = c->inval[i].len;
+    }
+    c->inval_n = 0;
+    posted = atomic_load(&c->inval_posted);
+    pthread_mutex_unlock(&bt->part->queue);
+    for (uint32_t i = 0; i < n && n <= BT_INVAL_MAX; i++)
+        written(bt, at[i], len[i]);
+    for (uint32_t i = 0; i < c->npages && n > BT_INVAL_MAX; i++)
+        if (c->pages[i].first)
+            bt_page_drop(bt, &c->pages[i]);
+    atomic_store(&c->inval_done, posted);
+    bt_cache_look(bt);
+    bt_cache_unlock(bt, left);
+}
+
+static void revoke_one(struct bt *bt, gpa_t at, bool all)
+{
+    bool own =
+        atomic_load(&bt->in_run) && pthread_equal(bt->thread, pthread_self());
+
+    tlb_revoke_ask(bt->in, at, all);
+    if (own)
+        return; /* when we are back */
+    bt_post(bt);
+    tlb_revoke_wait(bt->in);
+}
+
+void bt_revoke(void *ctx, gpa_t at, bool all)
+{
+    struct engine_part *part = ctx;
+
+    for (unsigned i = 0; i < part->ncpus; i++)
+        if (part->bt[i])
+            revoke_one(part->bt[i], at, all);
+}

@@ -53,6 +53,31 @@ static int scatter_init(struct mem *mem, uint64_t seed)
     return 0;
 }
 
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
+/* Where huge pages can lie; they are the host's to give. NULL: errno is set. */
+static void *map_aligned(int fd, size_t n)
+{
+    uint8_t *area = mmap(NULL, n + HUGE_PAGE, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t before;
+    void *p;
+
+    if (area == MAP_FAILED)
+        return NULL;
+    before = -(uintptr_t)area & (HUGE_PAGE - 1);
+    p = mmap(area + before, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             fd, 0);
+    if (before)
+        munmap(area, before);
+    if (HUGE_PAGE - before)
+        munmap(area + before + n, HUGE_PAGE - before);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, n, MADV_HUGEPAGE);
+    return p;
+}
+
 static int backing_open(struct mem *mem, const struct mem_conf *conf,
                         struct err *e)
 {
@@ -71,9 +96,8 @@ static int backing_open(struct mem *mem, const struct mem_conf *conf,
                        "memory: the descriptor handed over does "
                        "not have the size of RAM");
     }
-    p = mmap(NULL, conf->ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, mem->fd,
-             0);
-    if (p == MAP_FAILED)
+    p = map_aligned(mem->fd, conf->ram_bytes);
+    if (!p)
         return err_set(e, -errno, "memory: mapping %" PRIu64 " MiB: %m",
                        conf->ram_bytes >> 20);
     mem->hva = p;

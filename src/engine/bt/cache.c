@@ -295,6 +295,21 @@ void bt_cache_flush(struct bt *bt)
 
 /* ---- making ---- */
 
+#ifndef MADV_COLLAPSE
+#    define MADV_COLLAPSE 25
+#endif
+#define HUGE_PAGE (UINT32_C(2) << 20)
+
+/* Two full megabytes of hot code become one page of the host's TLB, where the
+ * host can do that. */
+static void collapse(const struct bt *bt, uint32_t from, uint32_t to)
+{
+    uint32_t end = to & ~(HUGE_PAGE - 1);
+
+    if (from < end && end >= HUGE_PAGE)
+        madvise(bt->rx + end - HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE);
+}
+
 /* The translator writes to where the segment ends, and moves the end. */
 static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
                       const uint8_t *bytes, unsigned n)
@@ -304,6 +319,7 @@ static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
     take_ends(bt, s);
     bt->tsc_inline = bt->cache->tsc_inline;
     ok = bt_translate(bt, b, bytes, n);
+    collapse(bt, s->code_at, bt->code_at);
     s->code_at = bt->code_at;
     s->cold_at = bt->cold_at;
     s->ncells = bt->ncells;

@@ -11,10 +11,6 @@
 /* Names that --engine knows, built or not, in the order of auto's liking. */
 static const char *const known[] = {"kvm", "bt", "interp"};
 
-/* Whether auto takes the translator. Not before it boots every kernel of the
- * tests as reliably as the interpreter does. */
-static const bool bt_in_auto = false;
-
 static bool is_known(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
@@ -45,26 +41,39 @@ static const char *kvm_word(enum abi_kvm kvm)
     return "";
 }
 
+/* Whether translated code can run here; if not, why says what is missing. */
+static bool bt_runs(char *why, size_t n)
+{
+    const struct engine_ops *bt = engine_find("bt");
+    struct engine_probe p = {.usable = false};
+
+    if (!bt) {
+        snprintf(why, n, "the translator (bt) is not in this build");
+        return false;
+    }
+    bt->probe(&p);
+    snprintf(why, n, "translated code cannot run: %s", p.why);
+    return p.usable;
+}
+
 static int choose_auto(enum abi_kvm kvm, struct engine_choice *out,
                        struct err *e)
 {
-    char why[200];
+    char lacks[180];
+    char why[sizeof out->why];
 
     if (kvm == ABI_KVM_REAL && engine_find("kvm")) {
         choose(out, "kvm", "this host's KVM runs guest code at speed");
         return 0;
     }
-    if (bt_in_auto && engine_find("bt")) {
+    if (bt_runs(lacks, sizeof lacks)) {
         snprintf(why, sizeof why, "%s, so guest code is translated",
                  kvm_word(kvm));
         choose(out, "bt", why);
         return 0;
     }
     if (engine_find("interp")) {
-        snprintf(why, sizeof why, "%s and the translator (bt) is %s",
-                 kvm_word(kvm),
-                 engine_find("bt") ? "still young: ask for it by name"
-                                   : "not in this build");
+        snprintf(why, sizeof why, "%s and %s", kvm_word(kvm), lacks);
         choose(out, "interp", why);
         return 0;
     }

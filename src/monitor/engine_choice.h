@@ -12,7 +12,7 @@
 
 struct engine_choice {
     char name[16]; /* of the engine table */
-    char why[200]; /* one sentence */
+    char why[240]; /* one sentence */
     bool slow_kvm; /* kvm by name on an emulating KVM: warn */
 };
 

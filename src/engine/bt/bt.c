@@ -83,9 +83,29 @@ bool bt_host_ok(char *why, size_t n)
     return false;
 }
 
+/* Whether the host lets a process map memory to write and to execute. */
+static bool exec_ok(char *why, size_t n)
+{
+    int fd = memfd_create("doppel-probe", MFD_CLOEXEC);
+    void *p = MAP_FAILED;
+    int err;
+
+    if (fd >= 0 && ftruncate(fd, 4096) == 0)
+        p = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    err = errno;
+    if (p != MAP_FAILED)
+        munmap(p, 4096);
+    else
+        snprintf(why, n, "executable memory is refused (%s)", strerror(err));
+    if (fd >= 0)
+        close(fd);
+    return p != MAP_FAILED;
+}
+
 static void probe(struct engine_probe *p)
 {
-    p->usable = bt_host_ok(p->why, sizeof p->why);
+    p->usable = bt_host_ok(p->why, sizeof p->why) &&
+                exec_ok(p->why, sizeof p->why);
 }
 
 #define HUGE_PAGE (UINT64_C(2) << 20)

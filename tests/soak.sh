@@ -182,9 +182,11 @@ item emitted '10^8 strings translated; only what is listed is emitted' emitted
 item vectors 'vector forms against this CPU, 800 runs a shape' vectors
 item mutants 'planted faults found' sh tests/mutants.sh
 item tlb '10,000,000 random TLB operations, interpreter and translator' tlb
-item tiny 'tiny guests here, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
+item tiny 'tiny guests here, interpreted, scattered, thawed, under TCG' scripts tests/guest/tiny_test.sh
 item boots-cloud 'cloud kernel to init and off, 1 CPU, 20 times' \
     repeat 20 boot_once --append "$exec_arg"
+item boots-interp 'the same, interpreted' \
+    repeat 20 boot_once --engine interp --append "$exec_arg"
 item boots-smp 'cloud kernel, 4 CPUs, scattered memory, 20 times' \
     repeat 20 boot_once -c 4 --mem scatter --append "$exec_arg"
 # shellcheck disable=SC2086

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Real kernels: Debian's cloud and generic kernels to init and off under interp,
-# with little memory, several CPUs, scattered memory, rebuilt while they run;
-# console, disk, statuses, signals, exact repetition. What a user would do.
+# Real kernels: Debian's cloud and generic kernels to init and off, by what auto
+# takes and by the interpreter, with little memory, several CPUs, scattered
+# memory, rebuilt while they run; console, disk, statuses, signals, exact
+# repetition. What a user would do.
 cd "$(dirname "$0")/../.." || exit 2
-doppel=./doppel
+doppel=${DOPPEL:-./doppel}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 make --no-print-directory -s tiny-guests || exit 2
@@ -40,6 +41,9 @@ kernels() {
     guest "cloud kernel" 0 "here-6" 'echo here-$((2*3)); dmesg -n 1'
     guest "cloud kernel, 128 MiB" 0 "here-6" 'echo here-$((2*3))' -m 128M
     guest "cloud kernel, 4 CPUs" 0 "cpus-4" 'echo cpus-$(grep -c ^processor /proc/cpuinfo)' -c 4
+    guest "cloud kernel, interpreted" 0 "here-6" 'echo here-$((2*3))' --engine interp
+    guest "cloud kernel, interpreted, 2 CPUs" 0 "cpus-2" \
+        'echo cpus-$(grep -c ^processor /proc/cpuinfo)' --engine interp -c 2
     guest "cloud kernel, CPU level v2" 0 "none" 'grep -m1 -o avx2 /proc/cpuinfo || echo none' --cpu v2
     guest "cloud kernel, RAM above 4 GiB" 0 "big" \
         'set -- $(grep MemTotal /proc/meminfo); [ $2 -gt 3000000 ] && echo big' -m 3300M
@@ -57,6 +61,13 @@ kernels() {
 thaw() {
     guest "state rebuilt while a kernel boots" 0 "here-6" 'echo here-$((2*3))' \
         --selftest-thaw 20 --stats --mem scatter -c 2
+    thaws
+    guest "the same, interpreted" 0 "here-6" 'echo here-$((2*3))' \
+        --selftest-thaw 20 --stats --engine interp
+    thaws
+}
+
+thaws() {
     n=$(sed -n 's/^doppel: stats: thaws //p' "$tmp/err")
     if [ "${n:-0}" -ge 5 ]; then
         ok "rebuilt $n times"

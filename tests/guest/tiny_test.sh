@@ -1,14 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Each tiny guest here and under QEMU TCG. Here every check must hold. Under TCG
-# too, but for those that tcg_differs.txt lists; one listed that holds fails.
+# Each tiny guest here, by what auto takes and by the interpreter, and under QEMU
+# TCG. Here every check must hold. Under TCG too, but for those that
+# tcg_differs.txt lists; one listed that holds fails.
 cd "$(dirname "$0")/../.." || exit 2
+doppel=${DOPPEL:-./doppel}
 make --no-print-directory -s tiny-guests || exit 2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 here() { # guest, extra options
-    ./doppel run -k "o/guest/tests/$1.elf" -m 128 -c 2 --debug-exit 0xf4 \
+    $doppel run -k "o/guest/tests/$1.elf" -m 128 -c 2 --debug-exit 0xf4 \
         --timeout 120 $2 >"$out/here" 2>&1 </dev/null
     status=$?
     tr -d '\r' <"$out/here" | grep -E '^(ok|FAIL|skip) ' | sed "s/ / $1$3: /"
@@ -44,7 +46,9 @@ for g in guest/tests/*.c; do
     g=$(basename "$g" .c)
     [ "$g" = lib ] && continue
     here "$g" "" ""
+    here "$g" "--engine interp" " interpreted"
     here "$g" "--mem scatter --cpu v2" " scattered, v2"
     here "$g" "--selftest-thaw 50" " thawed"
+    here "$g" "--engine interp --selftest-thaw 50" " interpreted, thawed"
     tcg "$g"
 done

@@ -124,6 +124,14 @@ static bool is_direct(const struct x86_insn *i)
     return i->nopnds == 1 && i->opnd[0].kind == X86_OPND_REL;
 }
 
+static bool is_thunk(uint32_t to)
+{
+    for (unsigned i = 0; i < 6; i++)
+        if (to == BT_STK_THUNK(i / 2, i % 2))
+            return true;
+    return to == BT_THUNK;
+}
+
 static void mark_entry(struct emitted *m, uint32_t off)
 {
     uint16_t *s = slot_of(m, off);
@@ -148,6 +156,18 @@ static void mark_return(struct emitted *m, const struct x86_insn *set,
         mark_entry(m, s->next);
 }
 
+static uint32_t rip_target(const struct insn *h)
+{
+    return h->off + h->i.len + (uint32_t)h->i.disp;
+}
+
+/* lea r11, [rip + the check]: what the stack's thunk comes back to */
+static bool is_way_back(const struct x86_insn *i)
+{
+    return i->op == X86_OP_LEA && i->reg == X86_R11 &&
+           i->base == X86_REG_RIP && i->opsize == 8 && i->adsize == 8;
+}
+
 static const char *find_targets(struct emitted *m, uint32_t first_site)
 {
     for (unsigned k = 0; k < m->n; k++) {
@@ -155,7 +175,7 @@ static const char *find_targets(struct emitted *m, uint32_t first_site)
         uint32_t to = h->off + h->i.len + (uint32_t)h->i.imm;
         uint16_t *s;
 
-        if (!is_direct(&h->i) || to == BT_THUNK)
+        if (!is_direct(&h->i) || is_thunk(to))
             continue;
         s = slot_of(m, to);
         if (!s || !*s)
@@ -168,6 +188,9 @@ static const char *find_targets(struct emitted *m, uint32_t first_site)
     mark_entry(m, m->b->code);
     for (unsigned k = 0; k + 1 < m->n; k++)
         mark_return(m, &m->insn[k].i, &m->insn[k + 1].i, first_site);
+    for (unsigned k = 0; k < m->n; k++)
+        if (is_way_back(&m->insn[k].i))
+            mark_entry(m, rip_target(&m->insn[k]));
     return NULL;
 }
 
@@ -195,7 +218,8 @@ static bool may_load(const struct emitted *m, int64_t d)
 static bool may_store(int64_t d)
 {
     return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
-           in_array(d, BT_WIN(0), 16) || d == BT_VA || d == BT_GSBASE ||
+           in_array(d, BT_WIN(0), 16) || d == BT_VA || d == BT_JT ||
+           d == BT_GSBASE ||
            d == BT_KGSBASE;
 }
 
@@ -334,11 +358,17 @@ static const char *gs(const struct emitted *m, const struct x86_insn *i,
 
 /* ---- others of the translator's own ---- */
 
-static const char *rip_relative(const struct emitted *m, const struct insn *h)
+static const char *rip_relative(struct emitted *m, const struct insn *h)
 {
     const struct x86_insn *i = &h->i;
     uint64_t at = h->off + i->len + (uint64_t)i->disp - m->bt->code_bytes;
     bool plain = !(i->prefix & ~X86_PFX_REX) && i->adsize == 8;
+    const uint16_t *s;
+
+    if (is_way_back(i)) {
+        s = slot_of(m, rip_target(h));
+        return s && *s ? NULL : "a way back to no instruction";
+    }
 
     if (at % 8 || at / 8 >= m->bt->ncells)
         return "rip-relative, but no cell";

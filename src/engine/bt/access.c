@@ -209,8 +209,9 @@ static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     unsigned key = ref->write ? BT_TLB_W(kind) : BT_TLB_R(kind);
     bool live = t->live[t->at], s = simple(ref);
     struct bt_cold *c;
+    uint32_t site;
 
-    miss_site(t, ref->size, ref->write, &c);
+    site = (uint32_t)(miss_site(t, ref->size, ref->write, &c) - t->bt->sites);
     c->nref = (uint8_t)k;
     ea_ref(t, &t->e, t->at, k);
     if (live) {
@@ -223,11 +224,13 @@ static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     e_gsx_op(&t->e, 0x8b, t->s2, t->s2, BT_TLB_HOST(kind));
     t->s2_has = 0;
     if (s && ref->key < 16 && !bt_at_home(t, ref->key)) {
+        t->bt->sites[site].hit = t->e.at;
         *m = (struct bt_opnd){ref->key, t->s2, (int32_t)ref->off, true};
         return;
     }
     if (!live && s)
         ea_ref(t, &t->e, t->at, k);
+    t->bt->sites[site].hit = t->e.at;
     *m = (struct bt_opnd){t->s1, t->s2, 0, false};
 }
 
@@ -308,6 +311,7 @@ void bt_window_checks(struct bt_tr *t)
 /* Out of line: RCX is put back, the address is made once more. */
 void bt_cold_miss(struct bt_tr *t, const struct bt_cold *c)
 {
+    const struct bt_site *s = &t->bt->sites[c->site];
     struct emit *e = &t->cold;
 
     if (c->rcx)
@@ -317,5 +321,12 @@ void bt_cold_miss(struct bt_tr *t, const struct bt_cold *c)
     else
         ea_ref(t, e, c->insn, c->nref);
     e_save(e, t->s1, BT_VA);
+    if (s->stack && t->s1 == X86_R11) { /* another page of the stack? */
+        e_gs_imm(e, BT_SITE, c->site);
+        e_rip_op(e, 0x8d, X86_R11, s->start);
+        e_save(e, X86_R11, BT_JT);
+        e_patch32(e, e_jmp(e), BT_STK_THUNK(bt_kind(t), s->write));
+        return;
+    }
     bt_gate_jump(t, e, c->site, c->gate);
 }

@@ -52,7 +52,7 @@ static uint32_t cold_begin(uint64_t slice, unsigned i)
 /* The thunk is the first of the first segment. */
 static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
 {
-    *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) + (i ? 0 : 64),
+    *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) + (i ? 0 : BT_CODE_BEGIN),
                          .cold_at = cold_begin(part->slice, i),
                          .ncells = BT_SEG_CELLS * i,
                          .nblocks = BT_SEG_BLOCKS * i,
@@ -67,8 +67,7 @@ void bt_cache_reset(struct engine_part *part)
     struct bt_cache *c = &part->cache;
     struct emit e = {part->rw, BT_THUNK};
 
-    e_save(&e, X86_R11, BT_RIP);
-    e_jmp_gs(&e, BT_GATE(BT_G_IB));
+    bt_thunks(&e);
     for (unsigned i = 0; i < BT_SEGS; i++)
         seg_begin(part, i, &c->seg[i]);
     c->cur = 0;

@@ -206,6 +206,9 @@ void e_modrm_mem(struct emit *e, unsigned reg, unsigned base, unsigned index,
 void e_mem_op(struct emit *e, unsigned opcode, unsigned r, unsigned base,
               unsigned index, int32_t disp);
 
+/** bt_thunks() - the code that blocks share, from offset 0 on: thunk.c */
+void bt_thunks(struct emit *e);
+
 /** e_insn() - @insn anew, its memory operand, if it has one, being [base +
  * index + disp]; both X86_REG_NONE: it has none
  * Without REX (AH and kin) base and index must be below 8. */

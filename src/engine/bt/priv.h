@@ -27,7 +27,10 @@ struct bt_site {
     uint32_t start;      /* code offset: the access again; LINK: cell */
     uint32_t next;       /* code offset: after the instruction; LINK: stub */
     uint32_t block;      /* index */
-    uint32_t in_next;    /* LINK: list of links into a block; site */
+    union {
+        uint32_t in_next; /* LINK: list of links into a block; site */
+        uint32_t hit;     /* MISS, one read: code offset, the check passed */
+    };
     uint16_t size;       /* bytes of the access or of the window */
     bool write;
     uint8_t kind;     /* enum tlb_kind that the code assumes */
@@ -105,6 +108,9 @@ struct bt_page {
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  4194304U
 #define BT_THUNK      0U /* code offset: an indirect jump that missed */
+/* ... a window's check by the stack's page failed; reads, writes */
+#define BT_STK_THUNK(k, w) (64U + 192U * (2U * (k) + (w)))
+#define BT_CODE_BEGIN      BT_STK_THUNK(3, 0)
 
 struct bt;
 
@@ -249,6 +255,7 @@ struct bt {
         uint64_t gen; /* the interpreter's generation that it holds */
         struct bt_log log[3], ib_log;
     } views[PCID_SLOTS];
+    uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
     uint64_t flushed; /* times that TLB entries were dropped */
     struct interp *in;
     struct engine_part *part;

@@ -194,11 +194,35 @@ static const void *no_window(struct bt *bt, const struct bt_site *s)
     return bt->rx + b->code;
 }
 
+/* A read that lies on two pages is made from a copy, which is as much out of
+ * alignment as the original. */
+static const void *on_two_pages(struct bt *bt, const struct bt_site *s)
+{
+    unsigned first = 4096 - (unsigned)(bt->va & 0xfff);
+    uint8_t *to = bt->bounce + (bt->va & 63);
+    const uint8_t *a, *b;
+
+    if (s->write || !s->hit || s->size > 64)
+        return NULL;
+    if (s->s1 != X86_R11 && !(saved(s->s1) && saved(s->s2)))
+        return NULL;
+    a = bt_quick_host(bt, s->kind, bt->va, false);
+    b = bt_quick_host(bt, s->kind, bt->va + first, false);
+    if (!a || !b)
+        return NULL;
+    for (unsigned i = 0; i < s->size; i++)
+        ((volatile uint8_t *)to)[i] = i < first ? a[i] : b[i - first];
+    bt->lgpr[s->s1] = bt->va;
+    bt->lgpr[s->s2] = (uintptr_t)to - bt->va;
+    return bt->rx + s->hit;
+}
+
 static const void *miss(struct bt *bt, const struct bt_site *s)
 {
     bt->st.tlb_misses++;
-    if ((bt->va & 0xfff) + s->size > 4096 ||
-        !fill(bt, s->kind, bt->va, s->write))
+    if ((bt->va & 0xfff) + s->size > 4096)
+        return s->window ? no_window(bt, s) : on_two_pages(bt, s);
+    if (!fill(bt, s->kind, bt->va, s->write))
         return s->window ? no_window(bt, s) : NULL;
     if (s->stack)
         bt_stk_fill(bt, (enum tlb_kind)s->kind, bt->va);

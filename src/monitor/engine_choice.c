@@ -59,7 +59,7 @@ static bool bt_runs(char *why, size_t n)
 static int choose_auto(enum abi_kvm kvm, struct engine_choice *out,
                        struct err *e)
 {
-    char lacks[180];
+    char lacks[192];
     char why[sizeof out->why];
 
     if (kvm == ABI_KVM_REAL && engine_find("kvm")) {

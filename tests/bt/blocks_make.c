@@ -784,11 +784,28 @@ static void privileged(struct mk *m)
     }
 }
 
+/* mov rdx or r11, gs:[...] */
+static void load_gs(struct mk *m)
+{
+    bool high = rnd_pct(&m->r, 50);
+    uint8_t b[9] = {0x65, high ? 0x4c : 0x48, 0x8b, high ? 0x1c : 0x14, 0x25};
+    uint32_t disp = (uint32_t)(blk_data(m->p) + 4096 + rnd_n(&m->r, 512) * 8);
+
+    memcpy(b + 5, &disp, 4);
+    add(m, b, 9);
+    forget(m, high ? X86_R11 : X86_RDX);
+}
+
 static void kernel_only(struct mk *m)
 {
     switch (rnd_n(&m->r, 12)) {
     case 0:
+        load_gs(m);
         add(m, "\x0f\x01\xf8", 3); /* swapgs */
+        if (rnd_pct(&m->r, 70))
+            load_gs(m);
+        if (rnd_pct(&m->r, 50))
+            add(m, "\x0f\x01\xf8", 3);
         break;
     case 1:
         add(m, "\xfa", 1); /* cli */

@@ -36,5 +36,5 @@ verdict "public headers guard themselves" "$(for h in $(git ls-files 'src/*.h');
     grep -q '^#ifndef DOPPEL_' "$h" || echo "$h"
 done)"
 verdict "no gcc attribute outside base/cc.h" "$(git grep -n '__attribute__' -- 'src/*.[ch]' | grep -v '^src/base/cc.h')"
-verdict "commit messages have an area and at most 72 columns" "$(git log --format=%s | awk '
+verdict "commit messages have an area and at most 72 columns" "$(git log --no-merges --format=%s | awk '
     length($0) > 90 || $0 !~ /^[^ ]+(, [^ ]+)*: /')"

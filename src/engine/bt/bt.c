@@ -104,8 +104,8 @@ static bool exec_ok(char *why, size_t n)
 
 static void probe(struct engine_probe *p)
 {
-    p->usable = bt_host_ok(p->why, sizeof p->why) &&
-                exec_ok(p->why, sizeof p->why);
+    p->usable =
+        bt_host_ok(p->why, sizeof p->why) && exec_ok(p->why, sizeof p->why);
 }
 
 #define HUGE_PAGE (UINT64_C(2) << 20)

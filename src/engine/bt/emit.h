@@ -90,8 +90,7 @@ static inline void e_pext(struct emit *e, unsigned dst, unsigned src,
                           unsigned disp)
 {
     e_put(e,
-          UINT64_C(0x2504f58262c465) |
-              (uint64_t)(dst < 8 ? 0x80 : 0) << 16 |
+          UINT64_C(0x2504f58262c465) | (uint64_t)(dst < 8 ? 0x80 : 0) << 16 |
               (uint64_t)((~src & 15) << 3) << 24 |
               (uint64_t)((dst & 7) << 3) << 40,
           7);

@@ -73,23 +73,24 @@ struct bt_win {
  * constant with each turn. */
 #define BT_STREAMS 4
 struct bt_stream {
-    uint8_t key;          /* as bt_ref's; KEY_NONE: base and index */
+    uint8_t key; /* as bt_ref's; KEY_NONE: base and index */
     uint8_t base, index, scale;
-    uint8_t reg;          /* holds what is to be added, while the loop runs */
+    uint8_t reg; /* holds what is to be added, while the loop runs */
     bool write;
-    bool base_in;         /* base, index are part of what reg holds */
+    bool base_in; /* base, index are part of what reg holds */
     bool index_in;
-    int64_t lo, hi;       /* bytes, from the address at the turn's beginning */
+    int64_t lo, hi; /* bytes, from the address at the turn's beginning */
     int64_t stride;
 };
 
-/* A loop of one straight piece: from a leader to the branch that leads there. */
+/* A loop of one straight piece: from a leader to the branch that leads there.
+ */
 struct bt_loop {
     uint8_t head, last;
-    uint8_t by;        /* a register that each turn adds a constant to */
-    uint8_t x[2];      /* registers that it does not use, or ANY */
+    uint8_t by;   /* a register that each turn adds a constant to */
+    uint8_t x[2]; /* registers that it does not use, or ANY */
     uint8_t nstreams;
-    int64_t step;      /* that constant */
+    int64_t step; /* that constant */
     struct bt_stream s[BT_STREAMS];
     uint8_t of[BT_REGION_INSNS];  /* stream of each instruction's access */
     int32_t off[BT_REGION_INSNS]; /* its displacement from the registers */
@@ -128,8 +129,8 @@ struct bt_tr {
     struct x86_insn insn[BT_REGION_INSNS];
     uint64_t va[BT_REGION_INSNS];
     uint8_t how[BT_REGION_INSNS];
-    uint32_t regs[BT_REGION_INSNS];  /* bt_regs() */
-    uint32_t wrote[BT_REGION_INSNS]; /* bt_written() */
+    uint32_t regs[BT_REGION_INSNS];     /* bt_regs() */
+    uint32_t wrote[BT_REGION_INSNS];    /* bt_written() */
     uint8_t to[BT_REGION_INSNS];        /* direct jump: index in the region */
     bool leader[BT_REGION_INSNS];       /* a jump leads here */
     bool loop[BT_REGION_INSNS];         /* ... a later one: look at requests */
@@ -154,8 +155,8 @@ struct bt_tr {
     struct bt_loop loops[2];
     unsigned nloops;
     const struct bt_loop *fast; /* its body is being made */
-    unsigned at;    /* instruction being rewritten */
-    uint32_t start; /* its code offset */
+    unsigned at;                /* instruction being rewritten */
+    uint32_t start;             /* its code offset */
     struct bt_cold colds[BT_COLD_MAX];
     unsigned ncold;
     bool full;
@@ -259,7 +260,8 @@ void bt_push_next(struct bt_tr *t, uint64_t v);
 /** bt_how_system() - for a system instruction: HOW_SYSTEM or HOW_CALLOUT */
 enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn);
 void bt_system(struct bt_tr *t);
-/** bt_rflags() - what PUSHF pushes, into SLOT_TGT; scratch registers are used */
+/** bt_rflags() - what PUSHF pushes, into SLOT_TGT; scratch registers are used
+ */
 void bt_rflags(struct bt_tr *t);
 /** bt_quick_site() - fill in @s what the quick gate may do for @insn */
 void bt_quick_site(const struct bt_tr *t, const struct x86_insn *insn,

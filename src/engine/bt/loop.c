@@ -29,8 +29,8 @@
 struct finder {
     struct bt_tr *t;
     struct bt_loop *l;
-    int64_t turn[16];  /* what a turn adds; where it is only added to */
-    bool steady[16];   /* ... it is (or not written) */
+    int64_t turn[16]; /* what a turn adds; where it is only added to */
+    bool steady[16];  /* ... it is (or not written) */
     uint32_t written;
     int64_t delta[16]; /* so far in the turn */
 };
@@ -45,8 +45,8 @@ static bool plain_body(const struct bt_tr *t, unsigned head, unsigned last)
         if (how != HOW_PLAIN && how != HOW_LEA && how != HOW_NOTHING &&
             how != HOW_JCC)
             return false;
-        if (i > head && (t->leader[i] ||
-                         t->va[i] != t->va[i - 1] + t->insn[i - 1].len))
+        if (i > head &&
+            (t->leader[i] || t->va[i] != t->va[i - 1] + t->insn[i - 1].len))
             return false;
         if (mem && !insn->has_modrm)
             return false;
@@ -67,8 +67,7 @@ static void track_regs(struct finder *f)
         f->steady[r] = true;
     }
     for (unsigned i = f->l->head; i <= f->l->last; i++) {
-        uint32_t m =
-            t->how[i] == HOW_NOTHING ? 0 : t->wrote[i];
+        uint32_t m = t->how[i] == HOW_NOTHING ? 0 : t->wrote[i];
 
         f->written |= m;
         for (unsigned r = 0; r < 16; r++) {
@@ -309,8 +308,8 @@ static void stream_turns(struct bt_tr *t, const struct bt_stream *s, bool first)
 }
 
 /* Look the stream up; @slow: the jump's rel32 where it fails. */
-static void stream_check(struct bt_tr *t, const struct bt_stream *s,
-                         unsigned k, uint32_t *slow)
+static void stream_check(struct bt_tr *t, const struct bt_stream *s, unsigned k,
+                         uint32_t *slow)
 {
     unsigned kind = bt_kind(t);
     unsigned key = s->write ? BT_TLB_W(kind) : BT_TLB_R(kind);
@@ -412,9 +411,8 @@ static void fast_body(struct bt_tr *t, const struct bt_loop *l, uint32_t head)
     e_patch32(e, e_jcc(e, t->insn[l->last].opcode & 15), fast);
     t->at = l->head;
     leave_to(t, l,
-             l->last + 1U < t->n && t->va[l->last + 1] == behind
-                 ? l->last + 1U
-                 : NO_LABEL,
+             l->last + 1U < t->n && t->va[l->last + 1] == behind ? l->last + 1U
+                                                                 : NO_LABEL,
              behind);
     for (unsigned i = 0; i < n; i++) {
         unsigned k = out[i].insn;

@@ -122,7 +122,8 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
 }
 
 /* An indirect jump missed: or a request made it miss, that is over. Only
- * bt_run, which then looks at all that may be asked, may take a request back. */
+ * bt_run, which then looks at all that may be asked, may take a request back.
+ */
 static const void *indirect(struct bt *bt)
 {
     bt->st.ib_misses++;

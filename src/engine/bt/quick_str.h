@@ -68,7 +68,8 @@ static ALWAYS_INLINE uint8_t *bt_quick_host(struct bt *bt, unsigned kind,
                                             uint64_t va, bool write)
 {
     unsigned i = bt_tlb_index(va);
-    uint64_t off = va + (write ? bt->view->tlb[kind].w[i] : bt->view->tlb[kind].r[i]);
+    uint64_t off =
+        va + (write ? bt->view->tlb[kind].w[i] : bt->view->tlb[kind].r[i]);
 
     if (UNLIKELY(off > 4095) &&
         !bt_tlb_fill(bt, (enum tlb_kind)kind, va, write))

@@ -7,13 +7,15 @@
 #ifndef DOPPEL_ENGINE_INTERP_NOVEC_H
 #define DOPPEL_ENGINE_INTERP_NOVEC_H
 
+#include "base/cc.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 static inline void *novec_copy(void *to, const void *from, size_t n)
 {
-    typedef uint64_t __attribute__((aligned(1), may_alias)) word;
+    typedef uint64_t ANY_ALIGN word;
     void *d = to;
 
     if (n <= 64) { /* REP takes its time to begin */

@@ -111,8 +111,8 @@ enum tlb_kind {
 /* The lower half of the address space has a generation per PCID, so that
  * switching back without a flush finds its entries; the upper half has one for
  * its global entries. Non-global entries of the upper half share that one and
- * are dropped by the next CR3 load; global ones of the lower half are treated as
- * non-global. Both flush more than they must, which is allowed (SDM vol. 3A
+ * are dropped by the next CR3 load; global ones of the lower half are treated
+ * as non-global. Both flush more than they must, which is allowed (SDM vol. 3A
  * 4.10.2.2). */
 #define PCID_SLOTS 8
 #define TLB_LOCALS 32
@@ -186,7 +186,8 @@ struct interp {
     /* a page of 2^@shift bytes around @lin is held no longer; @code: code may
      * have been fetched from it; may be NULL */
     void (*dropped)(void *outer, uint64_t lin, unsigned shift, bool code);
-    /* whether it holds anything that large_maybe takes for @lin's; may be NULL */
+    /* whether it holds anything that large_maybe takes for @lin's; may be NULL
+     */
     bool (*holds)(void *outer, uint64_t lin);
     /* write rights at @lin, under that PCID's slot, are gone; may be NULL */
     void (*unwrite)(void *outer, uint64_t lin, unsigned slot,

@@ -133,6 +133,13 @@ static bool simple(const struct bt_ref *ref)
     return ref->key != KEY_NONE && (ref->key == KEY_ABS || fits32(ref->off));
 }
 
+static bool ea_spares_s2(const struct bt_tr *t, unsigned i)
+{
+    const struct x86_insn *insn = &t->insn[i];
+
+    return insn->seg < X86_SEG_FS && !bt_at_home(t, insn->index);
+}
+
 static void ea_ref(const struct bt_tr *t, struct emit *e, unsigned i,
                    unsigned k)
 {
@@ -208,6 +215,7 @@ static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     unsigned kind = bt_kind(t);
     unsigned key = ref->write ? BT_TLB_W(kind) : BT_TLB_R(kind);
     bool live = t->live[t->at], s = simple(ref);
+    bool again = s || ea_spares_s2(t, t->at); /* the address, beside s2 */
     struct bt_cold *c;
     uint32_t site;
 
@@ -218,7 +226,7 @@ static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
         check_live(t, key, ref->size, c);
     } else {
         check_dead(t, key, ref->size, c);
-        if (!s) /* the index is still in s2: make the address good */
+        if (!again) /* the index is still in s2: make the address good */
             e_gsx_op(&t->e, 0x2b, t->s1, t->s2, key);
     }
     e_gsx_op(&t->e, 0x8b, t->s2, t->s2, BT_TLB_HOST(kind));
@@ -228,7 +236,7 @@ static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
         *m = (struct bt_opnd){ref->key, t->s2, (int32_t)ref->off, true};
         return;
     }
-    if (!live && s)
+    if (!live && again)
         ea_ref(t, &t->e, t->at, k);
     t->bt->sites[site].hit = t->e.at;
     *m = (struct bt_opnd){t->s1, t->s2, 0, false};

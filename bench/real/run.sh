@@ -7,7 +7,7 @@
 # measurement at a time: a lock is taken.
 set -u
 cd "$(dirname "$0")/../.."
-: "${ROUNDS:=1}" "${ENGINES:=bt}" "${ROWS:=}" "${KARGS:=}" "${TCG:=1}"
+: "${ROUNDS:=1}" "${ENGINES:=bt}" "${ROWS:=}" "${KARGS=norandmaps}" "${TCG:=1}"
 : "${DOPPEL:=./doppel}"
 
 exec 9>o/bench/lock

@@ -12,7 +12,10 @@
 /* The default guest's command line; --append and the terminal's size follow.
  * The kernel's self-tests of its cryptography are left out: they are half of
  * the instructions of a boot. */
-#define GUEST_CMDLINE "console=ttyS0 quiet panic=-1 cryptomgr.notests"
+/* norandmaps: a library then lies at one address in all processes, and its
+ * translation serves all of them. */
+#define GUEST_CMDLINE                                                          \
+    "console=ttyS0 quiet panic=-1 cryptomgr.notests norandmaps"
 
 struct guest_files {
     char kernel[PATH_MAX];

@@ -635,6 +635,69 @@ static void loop_rcx(struct mk *m)
     forget(m, X86_RCX);
 }
 
+/* Accesses by @r in a loop: what a copy, a fill, a sum would do. */
+static void stream_access(struct mk *m, unsigned r, unsigned data)
+{
+    static const char *const ops[] = {
+        "\x48\x8b\x00",     "\x48\x89\x00", "\x44\x89\x00",
+        "\x48\x03\x00",     "\x40\x88\x00", "\x48\x31\x00",
+        "\x48\x0f\xb6\x00", "\x48\x3b\x00", "\x48\x0f\x10\x00"};
+    const char *op = ops[rnd_n(&m->r, ARRAY_LEN(ops))];
+    struct blk_item *it;
+    struct x86_insn i;
+    uint8_t b[16];
+
+    memset(b, 0, sizeof b);
+    memcpy(b, op, strlen(op) + 1);
+    memset(&i, 0, sizeof i);
+    x86_decode(b, sizeof b, X86_MODE_64, &i);
+    blk_rename(b, &i, data, X86_REG_NONE);
+    memset(&i, 0, sizeof i);
+    x86_decode(b, sizeof b, X86_MODE_64, &i);
+    it = add(m, b, i.len);
+    blk_aim(it, &i, r, X86_REG_NONE, 0,
+            (int64_t)rnd_n(&m->r, rnd_pct(&m->r, 80) ? 64 : 5000) - 32);
+}
+
+/* A pointer that moves by a constant, a counter in a register. */
+static void stream_loop(struct mk *m)
+{
+    static const int8_t strides[] = {1,  2,   4,  8,  8,   16,  24,
+                                     64, 127, -1, -8, -16, -64, -128};
+    int by = strides[rnd_n(&m->r, ARRAY_LEN(strides))];
+    unsigned p = rnd_pct(&m->r, 85) ? any_reg_but_rsp(m) : X86_RSP, c, d, top;
+    unsigned n = 1 + rnd_n(&m->r, 3);
+    uint8_t b[4];
+
+    c = d = p;
+    while (c == p)
+        c = any_reg_but_rsp(m);
+    while (d == p || d == c)
+        d = any_reg_but_rsp(m);
+    set_reg(m, p, pick_lin(m, 8));
+    set_reg(m, c, 1 + rnd_n(&m->r, 400));
+    top = m->p->n;
+    while (n--)
+        stream_access(m, p, d);
+    b[0] = (uint8_t)(0x48 | p >> 3);
+    b[1] = 0x83;
+    b[2] = (uint8_t)(0xc0 | (p & 7));
+    b[3] = (uint8_t)by;
+    add(m, b, 4);
+    if (rnd_pct(&m->r, 30))
+        stream_access(m, p, d);
+    b[0] = (uint8_t)(0x48 | c >> 3); /* dec */
+    b[1] = 0xff;
+    b[2] = (uint8_t)(0xc8 | (c & 7));
+    add(m, b, 3)->always = true;
+    add(m, "\x0f\x85\0\0\0\0", 6)->fix = BLK_FIX_REL32;
+    m->p->item[m->p->n - 1].at = 2;
+    m->p->item[m->p->n - 1].target = (uint16_t)top;
+    forget(m, p);
+    forget(m, c);
+    forget(m, d);
+}
+
 /* An item's address into a register. */
 static void load_item(struct mk *m, unsigned r, unsigned target)
 {
@@ -917,8 +980,10 @@ static void step(struct mk *m)
         forward(m);
     else if (pct < 810)
         loop(m);
-    else if (pct < 820)
+    else if (pct < 815)
         loop_rcx(m);
+    else if (pct < 830 && !m->loop)
+        stream_loop(m);
     else if (pct < 860)
         call(m);
     else if (pct < 885)

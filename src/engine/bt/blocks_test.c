@@ -293,6 +293,7 @@ static int show(struct harness *h, uint64_t history)
     for (uint64_t k = history; k; k--)
         run_seed(h, keep.seed - k);
     h->prog = keep;
+    h->verbose = true;
     if (run_prog(h) != DIFFERS)
         return 0;
     printf("  made small: %s (%s), run %u exit %u, from %" PRIx64 "\n", h->what,

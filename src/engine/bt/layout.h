@@ -54,9 +54,9 @@
 #define BT_TLB_R(k)    (0x2000 + BT_TLB_KIND * (k))
 #define BT_TLB_W(k)    (0x12000 + BT_TLB_KIND * (k))
 #define BT_TLB_HOST(k) (0x22000 + BT_TLB_KIND * (k))
-#define BT_IB_USER_N   65536
-#define BT_IB_N        65536
-#define BT_IB(k)       (0x92000 + 0x80000 * (k))
+#define BT_IB_USER_N   131072
+#define BT_IB_N        131072
+#define BT_IB(k)       (0x92000 + 0x100000 * (k))
 
 #define BT_REQ_SET     0x4000000000000000
 

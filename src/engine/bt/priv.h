@@ -119,13 +119,13 @@ struct bt;
 #define BT_LOG_MAX 2048U
 struct bt_log {
     uint32_t n; /* more than BT_LOG_MAX: any */
-    uint16_t at[BT_LOG_MAX];
+    uint32_t at[BT_LOG_MAX];
 };
 
 static inline void bt_log_add(struct bt_log *log, unsigned i)
 {
     if (log->n < BT_LOG_MAX)
-        log->at[log->n] = (uint16_t)i;
+        log->at[log->n] = i;
     if (log->n <= BT_LOG_MAX)
         log->n++;
 }

@@ -211,6 +211,9 @@ const char *blk_differ_memory(const struct blk_vm *a, const struct blk_vm *b,
 /** blk_print() - the program's items and start state */
 void blk_print(const struct blk_prog *p);
 
+/** blk_print_code() - what stands at @va now */
+void blk_print_code(const struct blk_vm *v, uint64_t va, unsigned count);
+
 /** blk_print_states() - both engines' states */
 void blk_print_states(struct blk_vm *a, struct blk_vm *b,
                       const struct blk_exit *xa, const struct blk_exit *xb);

@@ -324,6 +324,22 @@ void blk_print(const struct blk_prog *p)
                    p->item[p->cell[i].v].addr);
 }
 
+void blk_print_code(const struct blk_vm *v, uint64_t va, unsigned count)
+{
+    while (count--) {
+        struct blk_item it = {.addr = va, .len = 15};
+        struct x86_insn i;
+
+        memset(it.b, BLK_FILL, 15);
+        if (!blk_vm_fetch(v, va, it.b, 15) ||
+            x86_decode(it.b, 15, X86_MODE_64, &i) != X86_DEC_OK)
+            return;
+        it.len = i.len;
+        print_item(&it);
+        va += i.len;
+    }
+}
+
 static void print_two(const char *name, uint64_t a, uint64_t b)
 {
     printf("    %-8s %016" PRIx64, name, a);

@@ -667,6 +667,7 @@ static void stream_loop(struct mk *m)
     int by = strides[rnd_n(&m->r, ARRAY_LEN(strides))];
     unsigned p = rnd_pct(&m->r, 85) ? any_reg_but_rsp(m) : X86_RSP, c, d, top;
     unsigned n = 1 + rnd_n(&m->r, 3);
+    uint64_t lin;
     uint8_t b[4];
 
     c = d = p;
@@ -674,7 +675,10 @@ static void stream_loop(struct mk *m)
         c = any_reg_but_rsp(m);
     while (d == p || d == c)
         d = any_reg_but_rsp(m);
-    set_reg(m, p, pick_lin(m, 8));
+    do
+        lin = pick_lin(m, 8);
+    while (!near(m, lin));
+    set_reg(m, p, lin);
     set_reg(m, c, 1 + rnd_n(&m->r, 400));
     top = m->p->n;
     while (n--)

@@ -225,7 +225,7 @@ static int deliver_gate(struct x86_cpu *cpu, const struct delivery *d)
     struct x86_desc gate, cs;
     struct x86_stack st;
     struct x86_frame fr = {0};
-    unsigned ist, type;
+    unsigned ist = 0, type;
     uint8_t cpl;
 
     if (gate_read(cpu, d, &gate, &ist))

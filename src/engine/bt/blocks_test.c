@@ -225,6 +225,10 @@ static enum verdict leg(struct harness *h)
     blk_vm_run(h->b, 0, &h->xb);
     h->sh->exits++;
     h->sh->faults += h->xa.end == BLK_END_FAULT;
+    if (h->verbose && blk_vm_code_changed(h->a, &h->prog)) {
+        printf("  its code has changed; from %" PRIx64 " on now:\n", h->from);
+        blk_print_code(h->a, h->from, 6);
+    }
     if (h->verbose)
         printf("  run %u exit %u: from %" PRIx64 " to %" PRIx64
                " vector %u error %x cr2 %" PRIx64 "\n",
@@ -258,6 +262,9 @@ static enum verdict one_run(struct harness *h)
         h->from = rip;
     }
     h->what = blk_differ_memory(h->a, h->b, h->text, sizeof h->text);
+    /* code that became junk may save the x87's pointers: a deviation */
+    if (h->what && blk_vm_code_changed(h->a, p))
+        return NO_PROGRAM;
     return h->what ? DIFFERS : SAME;
 }
 

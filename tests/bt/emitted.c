@@ -31,6 +31,7 @@ enum tag {
     T_GOOD,  /* ... and compared */
     T_IB,    /* PEXT with the branch cache's mask */
     T_HOST,  /* an address of host memory, or a distance to it */
+    T_MINUS, /* NOT of a distance */
     T_CPU    /* struct x86_cpu */
 };
 
@@ -390,6 +391,8 @@ static bool cpu_field(const struct x86_insn *i)
 
     if (i->index != X86_REG_NONE || i->adsize != 8)
         return false;
+    if (i->op == X86_OP_TEST && i->opsize == 4 && i->disp == FIELD(rflags))
+        return true;
     if ((i->op == X86_OP_MOVZX && i->opcode == 0xb7) ||
         (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 2))
         for (unsigned k = 0; k < 6; k++)
@@ -436,11 +439,25 @@ static bool host_operand(const struct x86_insn *i, const struct state *s)
            (i->index < 16 && s->tag[i->index] == T_HOST);
 }
 
+/* REP MOVS, REP STOS between looked-up addresses. */
+static bool host_string(const struct x86_insn *i, const struct state *s)
+{
+    if ((i->op != X86_OP_MOVS && i->op != X86_OP_STOS) || i->adsize != 8 ||
+        (i->prefix & ~(X86_PFX_REP | X86_PFX_OSZ | X86_PFX_REX)) ||
+        !(i->prefix & X86_PFX_REP))
+        return false;
+    return s->tag[X86_RDI] == T_HOST &&
+           (i->op == X86_OP_STOS || s->tag[X86_RSI] == T_HOST);
+}
+
 static const char *guest_insn(const struct emitted *m, const struct x86_insn *i,
                               const struct state *s)
 {
     const struct x86_form_info *fi = x86_form_info(i->form);
     const struct x86_opnd *mem = memory(i);
+
+    if (host_string(i, s))
+        return NULL;
 
     if (i->op == X86_OP_RDTSC)
         return i->prefix ? "RDTSC with prefixes" : NULL;
@@ -487,10 +504,16 @@ static void follow(const struct x86_insn *i, struct state *s)
 {
     bool host = i->op == X86_OP_LEA && i->adsize == 8 && i->opsize == 8 &&
                 host_operand(i, s);
+    bool back = host && i->disp == 1 && i->index < 16 &&
+                s->tag[i->index] == T_MINUS;
+    bool minus = i->op == X86_OP_NOT && i->opsize == 8 && !memory(i) &&
+                 s->tag[i->rm] == T_HOST;
 
     spoil(i, s);
-    if (host)
+    if (host && !back)
         s->tag[i->reg] = T_HOST;
+    if (minus)
+        s->tag[i->rm] = T_MINUS;
 }
 
 static void good(struct state *s)

@@ -48,6 +48,10 @@ enum bt_quick_str_op {
  * instruction; what it needs is stored */
 void bt_str_site(struct bt_tr *t, uint32_t site);
 
+/** bt_str_inline() - a short repeated MOVS or STOS within its pages as it is
+ * Return: a rel32 that is to lead behind the callout; 0: nothing was made. */
+uint32_t bt_str_inline(struct bt_tr *t);
+
 /** bt_quick_str() - run a site's string instruction, as far as it goes
  * Return: host address to go on at; NULL: the interpreter goes on, from
  * registers that are right between two elements. */

@@ -23,16 +23,19 @@ static void callout(struct bt_tr *t)
     const struct x86_insn *insn = &t->insn[t->at];
     uint8_t s1 = t->s1, s2 = t->s2;
     bool held = t->held;
-    uint32_t site;
+    uint32_t site, over;
 
     bt_unhold(t);
     t->s1 = X86_R11;
     t->s2 = X86_R10;
     site = bt_site_new(t, t->va[t->at]);
     bt_quick_site(t, insn, &t->bt->sites[site]);
+    over = bt_str_inline(t);
     bt_str_site(t, site);
     bt_gate_jump(t, &t->e, site, BT_G_CALLOUT);
     t->bt->sites[site].next = t->e.at;
+    if (over)
+        e_patch32(&t->e, over, t->e.at);
     t->s1 = s1;
     t->s2 = s2;
     if (held)

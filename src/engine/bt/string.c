@@ -117,3 +117,97 @@ void bt_str_site(struct bt_tr *t, uint32_t site)
         bt_ea_store(t, X86_REG_NONE, 0);
     }
 }
+
+/* ---- inline ---- */
+
+/* Longer ones are rare, and then the way to the quick gate is short. */
+#define INLINE_MAX 2048U
+
+/* Whether the guest's DF is set, what the host's never is. */
+static uint32_t df_check(struct emit *e)
+{
+    e_load(e, X86_R10, BT_CPU);
+    e8(e, 0x41), e8(e, 0xf7), e8(e, 0x82); /* test dword [r10 + rflags], DF */
+    e32(e, (uint32_t)offsetof(struct x86_cpu, rflags));
+    e32(e, (uint32_t)X86_FL_DF);
+    return e_jcc(e, CC_NE);
+}
+
+/* What is to be added to @reg for host addresses, to R10, if bytes [reg, reg +
+ * R11] lie in one page that is known. Return: the jump where not. */
+static uint32_t place(const struct bt_tr *t, struct emit *e, unsigned reg,
+                      bool write)
+{
+    unsigned kind = bt_kind(t);
+    uint32_t far;
+
+    e_pext(e, X86_R10, reg, BT_TLBMASK);
+    e_lea(e, X86_R11, X86_R11, reg, 0, 0, true);
+    e_gsx_op(e, 0x03, X86_R11, X86_R10,
+             write ? BT_TLB_W(kind) : BT_TLB_R(kind));
+    e_cmp_imm(e, X86_R11, 4095);
+    far = e_jcc(e, CC_A);
+    e_gsx_op(e, 0x8b, X86_R10, X86_R10, BT_TLB_HOST(kind));
+    return far;
+}
+
+/* @reg - @by */
+static void back(struct emit *e, unsigned reg, unsigned by)
+{
+    e8(e, 0x49), e8(e, 0xf7), e8(e, 0xd0 | (by & 7)); /* not */
+    e_lea(e, reg, reg, by, 0, 1, true);
+}
+
+/* R11 = bytes - 1, of RCX elements; 0 of them are more than fit. */
+static uint32_t length(struct emit *e, unsigned shift)
+{
+    e_lea(e, X86_R11, ANY, X86_RCX, shift, -1, true);
+    e_cmp_imm(e, X86_R11, INLINE_MAX - 1);
+    return e_jcc(e, CC_A);
+}
+
+uint32_t bt_str_inline(struct bt_tr *t)
+{
+    const struct x86_insn *insn = &t->insn[t->at];
+    unsigned op = str_op(insn), arg, shift, n = 0;
+    struct emit *e = &t->e;
+    uint32_t slow[4], over;
+
+    if ((op != BT_Q_STOS && op != BT_Q_MOVS) || !insn->nopnds || t->bt->check)
+        return 0;
+    arg = str_arg(insn);
+    shift = arg & BT_STR_SIZE;
+    if (!(arg & BT_STR_REP) || (arg & (BT_STR_AD32 | BT_STR_SEG)) ||
+        t->live[t->at + 1] || t->at + 1 == t->n ||
+        t->va[t->at + 1] != t->va[t->at] + insn->len)
+        return 0;
+    slow[n++] = df_check(e);
+    slow[n++] = length(e, shift);
+    slow[n++] = place(t, e, X86_RDI, true);
+    if (op == BT_Q_MOVS) {
+        e_save(e, X86_R10, BT_WIN(0)); /* no window is open here */
+        e_lea(e, X86_R11, ANY, X86_RCX, shift, -1, true);
+        slow[n++] = place(t, e, X86_RSI, false);
+        e_lea(e, X86_RSI, X86_RSI, X86_R10, 0, 0, true);
+        e_load(e, X86_R11, BT_WIN(0));
+        e_lea(e, X86_RDI, X86_RDI, X86_R11, 0, 0, true);
+    } else {
+        e_lea(e, X86_RDI, X86_RDI, X86_R10, 0, 0, true);
+    }
+    if (shift == 1)
+        e8(e, 0x66);
+    e8(e, 0xf3);
+    if (shift == 3)
+        e8(e, 0x48);
+    e8(e, (op == BT_Q_MOVS ? 0xa4U : 0xaaU) + (shift != 0));
+    if (op == BT_Q_MOVS) {
+        back(e, X86_RSI, X86_R10);
+        back(e, X86_RDI, X86_R11);
+    } else {
+        back(e, X86_RDI, X86_R10);
+    }
+    over = e_jmp(e);
+    for (unsigned i = 0; i < n; i++)
+        e_patch32(e, slow[i], e->at);
+    return over;
+}

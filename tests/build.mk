@@ -22,11 +22,11 @@ o/bt/work.cpio: o/bt/work o/guest/mkcpio
 	printf 'dir /bt 755\nfile /bt/work o/bt/work 755\n' | \
 	    o/guest/mkcpio > $@.tmp && mv $@.tmp $@
 test-programs: o/bt/work.cpio
-BLOCKS_OBJ := $(patsubst %,$(O)/tests/bt/%.o,blocks_vm blocks_asm blocks_make blocks_diff)
+BLOCKS_OBJ := $(patsubst %,$(O)/tests/bt/%.o,blocks_vm blocks_asm blocks_make blocks_flow blocks_diff)
 $(O)/test/engine/bt/blocks_test: $(BLOCKS_OBJ) $(FORMS_OBJ)
 LDLIBS_src/engine/bt/blocks_test = $(BLOCKS_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/blocks_test := -I.
-$(foreach f,vm asm make diff,$(eval CFLAGS_tests/bt/blocks_$f := -I.))
+$(foreach f,vm asm make flow diff,$(eval CFLAGS_tests/bt/blocks_$f := -I.))
 # Only what is listed stands in translated code.
 EMITTED_OBJ := $(O)/tests/bt/emitted.o
 $(O)/test/engine/bt/emitted_test: $(EMITTED_OBJ) $(FORMS_OBJ)

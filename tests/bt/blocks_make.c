@@ -1,26 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Makes programs: mostly what compilers emit, some of every form that the
- * corpus has, aimed at the data pages through registers whose values are
- * known; jumps, loops, calls, strings, system instructions, stores into the
- * program's own code.
+ * Single instructions of programs: mostly what compilers emit, some of every
+ * form that the corpus has, aimed at the data pages through registers whose
+ * values are known.
  */
-#include "tests/bt/blocks.h"
+#include "tests/bt/blocks_make.h"
 
 #include "tests/insn/corpus/make.h"
 
 #include <string.h>
-
-struct mk {
-    struct blk_prog *p;
-    const struct blk_forms *f;
-    struct rnd r;
-    uint16_t known; /* registers with a known value, as far as one can tell */
-    uint64_t val[16];
-    bool loop;  /* within one */
-    bool heavy; /* on R10 and R11 */
-    unsigned fn[2];
-};
 
 /* ---- forms ---- */
 
@@ -93,7 +81,7 @@ void blk_forms_init(struct blk_forms *f, const struct x86_cpuid *cpuid)
 
 /* ---- items ---- */
 
-static struct blk_item *add(struct mk *m, const void *bytes, unsigned len)
+struct blk_item *mk_add(struct mk *m, const void *bytes, unsigned len)
 {
     struct blk_prog *p = m->p;
     struct blk_item *it = &p->item[p->n < BLK_ITEMS - 1 ? p->n++ : p->n - 1];
@@ -106,7 +94,7 @@ static struct blk_item *add(struct mk *m, const void *bytes, unsigned len)
 }
 
 /* One item for each instruction. */
-static void adds(struct mk *m, const char *bytes, unsigned len)
+void mk_adds(struct mk *m, const char *bytes, unsigned len)
 {
     while (len) {
         struct x86_insn i;
@@ -114,13 +102,13 @@ static void adds(struct mk *m, const char *bytes, unsigned len)
         if (x86_decode((const uint8_t *)bytes, len, X86_MODE_64, &i) !=
             X86_DEC_OK)
             return;
-        add(m, bytes, i.len);
+        mk_add(m, bytes, i.len);
         bytes += i.len;
         len -= i.len;
     }
 }
 
-static bool room(const struct mk *m)
+bool mk_room(const struct mk *m)
 {
     return m->p->n + 48 < BLK_ITEMS && m->p->ncells + 4 < BLK_CELLS;
 }
@@ -135,14 +123,14 @@ static unsigned any_reg(struct mk *m)
     return rnd_n(&m->r, 16);
 }
 
-static unsigned any_reg_but_rsp(struct mk *m)
+unsigned mk_any_reg_but_rsp(struct mk *m)
 {
     unsigned r = any_reg(m);
 
     return r == X86_RSP ? X86_R11 : r;
 }
 
-static void forget(struct mk *m, unsigned r)
+void mk_forget(struct mk *m, unsigned r)
 {
     m->known &= (uint16_t) ~(1U << r);
 }
@@ -154,7 +142,7 @@ static void learn(struct mk *m, unsigned r, uint64_t v)
 }
 
 /* mov r, imm64, or lea r, [rip + ...] */
-static void set_reg(struct mk *m, unsigned r, uint64_t v)
+void mk_set_reg(struct mk *m, unsigned r, uint64_t v)
 {
     uint8_t b[16] = {(uint8_t)(0x48 | r >> 3), (uint8_t)(0xb8 | (r & 7))};
 
@@ -164,13 +152,13 @@ static void set_reg(struct mk *m, unsigned r, uint64_t v)
         b[0] = (uint8_t)(0x48 | (r >> 3) << 2);
         b[1] = 0x8d;
         b[2] = (uint8_t)(5 | (r & 7) << 3);
-        it = add(m, b, 7);
+        it = mk_add(m, b, 7);
         it->fix = BLK_FIX_RIP;
         it->at = 3;
         it->lin = v;
     } else {
         memcpy(b + 2, &v, 8);
-        add(m, b, 10);
+        mk_add(m, b, 10);
     }
     learn(m, r, v);
 }
@@ -178,7 +166,7 @@ static void set_reg(struct mk *m, unsigned r, uint64_t v)
 /* ---- addresses ---- */
 
 /* Where an access of @size bytes shall go. */
-static uint64_t pick_lin(struct mk *m, unsigned size)
+uint64_t mk_pick_lin(struct mk *m, unsigned size)
 {
     static const uint8_t edge[] = {2, 2, 2, 1, 3, 4, 5, 6, 6, 7};
     static const uint8_t rw[] = {1, 2, 5, 6};
@@ -221,7 +209,7 @@ static uint64_t seg_base(const struct mk *m, const struct x86_insn *i)
     return i->seg == X86_SEG_GS ? m->p->gs_base : 0;
 }
 
-static bool near(const struct mk *m, uint64_t v)
+bool mk_near(const struct mk *m, uint64_t v)
 {
     return v - (blk_data(m->p) - 0x10000) < 0x20000 + BLK_DATA_BYTES;
 }
@@ -232,7 +220,7 @@ static int pick_known(struct mk *m, bool pointer)
     unsigned n = 0;
 
     for (unsigned i = 0; i < 16; i++)
-        if ((m->known >> i & 1) && near(m, m->val[i]) == pointer)
+        if ((m->known >> i & 1) && mk_near(m, m->val[i]) == pointer)
             r[n++] = (uint8_t)i;
     return n ? r[rnd_n(&m->r, n)] : -1;
 }
@@ -241,7 +229,7 @@ static int pick_known(struct mk *m, bool pointer)
 static void aim(struct mk *m, struct blk_item *it, const struct x86_insn *i,
                 unsigned size)
 {
-    uint64_t lin = pick_lin(m, size), base = seg_base(m, i), v = 0;
+    uint64_t lin = mk_pick_lin(m, size), base = seg_base(m, i), v = 0;
     unsigned pct = rnd_n(&m->r, 100), scale = rnd_n(&m->r, 4);
     int b = pick_known(m, true), x = pick_known(m, false);
 
@@ -310,33 +298,35 @@ static unsigned mem_size(const struct x86_insn *i)
 static void aim_implicit(struct mk *m, const struct x86_insn *i)
 {
     if (x86_form_info(i->form)->cls == X86_CLS_STRING && rnd_pct(&m->r, 25))
-        add(m, rnd_pct(&m->r, 60) ? "\xfd" : "\xfc", 1); /* std, cld */
+        mk_add(m, rnd_pct(&m->r, 60) ? "\xfd" : "\xfc", 1); /* std, cld */
     for (unsigned k = 0; k < i->nopnds; k++) {
         unsigned kind = i->opnd[k].kind, size = i->opnd[k].size;
 
         if (kind == X86_OPND_STRDST)
-            set_reg(m, X86_RDI, pick_lin(m, size));
+            mk_set_reg(m, X86_RDI, mk_pick_lin(m, size));
         if (kind == X86_OPND_STRSRC)
-            set_reg(m, X86_RSI, pick_lin(m, size) - seg_base(m, i));
+            mk_set_reg(m, X86_RSI, mk_pick_lin(m, size) - seg_base(m, i));
         if (kind == X86_OPND_STRSRC && (m->known >> X86_RDI & 1) &&
             rnd_pct(&m->r, 30)) /* overlapping */
-            set_reg(m, X86_RSI,
-                    m->val[X86_RDI] + rnd_n(&m->r, 64) - 32 - seg_base(m, i));
+            mk_set_reg(m, X86_RSI,
+                       m->val[X86_RDI] + rnd_n(&m->r, 64) - 32 -
+                           seg_base(m, i));
         if ((kind == X86_OPND_STRDST || kind == X86_OPND_STRSRC) &&
             (i->prefix & (X86_PFX_REP | X86_PFX_REPNE)))
-            set_reg(m, X86_RCX,
-                    rnd_pct(&m->r, 95) ? rnd_n(&m->r, 40) : rnd_n(&m->r, 5000));
+            mk_set_reg(m, X86_RCX,
+                       rnd_pct(&m->r, 95) ? rnd_n(&m->r, 40)
+                                          : rnd_n(&m->r, 5000));
         if (kind == X86_OPND_XLAT)
-            set_reg(m, X86_RBX, pick_lin(m, 1) - 128);
+            mk_set_reg(m, X86_RBX, mk_pick_lin(m, 1) - 128);
     }
     if (x86_form_info(i->form)->attr & XA_RDI)
-        set_reg(m, X86_RDI, pick_lin(m, 16));
+        mk_set_reg(m, X86_RDI, mk_pick_lin(m, 16));
     if ((i->op == X86_OP_DIV || i->op == X86_OP_IDIV) && rnd_pct(&m->r, 70)) {
-        add(m, "\x31\xd2", 2); /* xor edx, edx */
-        forget(m, X86_RDX);
+        mk_add(m, "\x31\xd2", 2); /* xor edx, edx */
+        mk_forget(m, X86_RDX);
     }
     if (i->op == X86_OP_LEAVE && rnd_pct(&m->r, 90))
-        set_reg(m, X86_RBP, pick_lin(m, 8));
+        mk_set_reg(m, X86_RBP, mk_pick_lin(m, 8));
 }
 
 /* An x87 instruction leaves pointers that a save would show: deviations. */
@@ -413,13 +403,13 @@ static void form(struct mk *m, unsigned f)
             continue;
         aim_implicit(m, &i);
         if (mem_size(&i) && pick_known(m, true) < 0)
-            set_reg(m, any_reg_but_rsp(m), pick_lin(m, 8));
+            mk_set_reg(m, mk_any_reg_but_rsp(m), mk_pick_lin(m, 8));
         m->known &= (uint16_t)~w;
         break;
     }
-    it = add(m, b, i.len < 15 ? i.len : 15);
+    it = mk_add(m, b, i.len < 15 ? i.len : 15);
     if (i.len < 15 && i.form && mem_size(&i)) {
-        uint64_t lin = pick_lin(m, mem_size(&i)) - seg_base(m, &i);
+        uint64_t lin = mk_pick_lin(m, mem_size(&i)) - seg_base(m, &i);
 
         if (i.has_modrm)
             aim(m, it, &i, mem_size(&i));
@@ -428,7 +418,7 @@ static void form(struct mk *m, unsigned f)
     }
 }
 
-static void some_form(struct mk *m)
+void mk_some_form(struct mk *m)
 {
     const struct blk_forms *f = m->f;
 
@@ -444,39 +434,39 @@ static void push_pop(struct mk *m, bool pop, unsigned r)
 {
     uint8_t b[2] = {0x41, (uint8_t)((pop ? 0x58 : 0x50) | (r & 7))};
 
-    add(m, r < 8 ? b + 1 : b, r < 8 ? 1 : 2);
+    mk_add(m, r < 8 ? b + 1 : b, r < 8 ? 1 : 2);
     if (pop)
-        forget(m, r);
+        mk_forget(m, r);
 }
 
-static void pushes(struct mk *m)
+void mk_pushes(struct mk *m)
 {
     unsigned n = 1 + rnd_n(&m->r, 8), regs[8];
 
     for (unsigned i = 0; i < n; i++) {
-        regs[i] = rnd_pct(&m->r, 97) ? any_reg_but_rsp(m) : X86_RSP;
+        regs[i] = rnd_pct(&m->r, 97) ? mk_any_reg_but_rsp(m) : X86_RSP;
         push_pop(m, false, regs[i]);
     }
     for (unsigned k = rnd_n(&m->r, 3); k; k--)
-        some_form(m);
+        mk_some_form(m);
     for (unsigned i = n; i-- > 0;)
-        push_pop(m, true, rnd_pct(&m->r, 90) ? regs[i] : any_reg_but_rsp(m));
+        push_pop(m, true, rnd_pct(&m->r, 90) ? regs[i] : mk_any_reg_but_rsp(m));
 }
 
 /* RSP near the end of a page. */
-static void stack_edge(struct mk *m)
+void mk_stack_edge(struct mk *m)
 {
     static const uint8_t page[] = {2, 2, 3, 6, 7, 5, 1};
     uint64_t v = blk_data(m->p) + page[rnd_n(&m->r, sizeof page)] * 4096U;
 
-    set_reg(m, X86_RSP,
-            v + 8 * (uint64_t)rnd_n(&m->r, 12) - 32 -
-                (rnd_pct(&m->r, 20) ? rnd_n(&m->r, 8) : 0));
+    mk_set_reg(m, X86_RSP,
+               v + 8 * (uint64_t)rnd_n(&m->r, 12) - 32 -
+                   (rnd_pct(&m->r, 20) ? rnd_n(&m->r, 8) : 0));
 }
 
 /* A constant added to a pointer: the translator follows these. In 16 bits it
  * may not, in 32 the upper half goes. */
-static void bump(struct mk *m)
+void mk_bump(struct mk *m)
 {
     static const uint8_t inc_dec[] = {0xc0, 0xc8};
     int r = pick_known(m, true), by = (int)rnd_n(&m->r, 256) - 128;
@@ -499,603 +489,15 @@ static void bump(struct mk *m)
             b[3] = 0x24;
             b[4] = (uint8_t)by;
         }
-        add(m, b, low == 4 ? 5 : 4);
+        mk_add(m, b, low == 4 ? 5 : 4);
     } else if (rnd_pct(&m->r, 30)) {
         v = m->val[r] + (sub ? UINT64_MAX : 1);
         b[1] = 0xff;
         b[2] = (uint8_t)(inc_dec[sub] | low);
-        add(m, b, 3);
+        mk_add(m, b, 3);
     } else {
         b[2] = (uint8_t)((sub ? 0xe8 : 0xc0) | low);
-        add(m, b, 4);
+        mk_add(m, b, 4);
     }
     learn(m, (unsigned)r, size ? v : (uint32_t)v);
-}
-
-/* ---- control flow ---- */
-
-static void jump(struct mk *m, unsigned short_op, unsigned target)
-{
-    uint8_t b[6];
-    struct blk_item *it;
-    bool cc = (short_op & 0xf0) == 0x70;
-
-    if (rnd_pct(&m->r, 50)) {
-        b[0] = (uint8_t)short_op;
-        it = add(m, b, 2);
-        it->fix = BLK_FIX_REL8;
-        it->at = 1;
-    } else if (cc) {
-        b[0] = 0x0f;
-        b[1] = (uint8_t)(short_op + 0x10);
-        it = add(m, b, 6);
-        it->fix = BLK_FIX_REL32;
-        it->at = 2;
-    } else {
-        b[0] = 0xe9;
-        it = add(m, b, 5);
-        it->fix = BLK_FIX_REL32;
-        it->at = 1;
-    }
-    it->target = (uint16_t)target;
-}
-
-static void steps(struct mk *m, unsigned n);
-
-/* A jump over what comes next; a conditional one mostly. */
-static void forward(struct mk *m)
-{
-    unsigned pct = rnd_n(&m->r, 100), at = m->p->n, before;
-
-    if (pct < 5 && rnd_pct(&m->r, 30)) { /* jecxz */
-        add(m, "\x67\xe3", 3)->fix = BLK_FIX_REL8;
-        m->p->item[at].at = 2;
-    } else if (pct < 5)
-        jump(m, 0xe3, 0);
-    else
-        jump(m, pct < 20 ? 0xeb : 0x70 + rnd_n(&m->r, 16), 0);
-    before = m->known;
-    steps(m, 1 + rnd_n(&m->r, 5));
-    m->known &= (uint16_t)before;
-    m->p->item[at].target = (uint16_t)m->p->n;
-}
-
-static unsigned new_cell(struct mk *m, uint64_t v, bool item)
-{
-    unsigned i = m->p->ncells;
-
-    if (i == BLK_CELLS)
-        return 0;
-    m->p->cell[i] = (struct blk_cell){v, item};
-    m->p->ncells++;
-    return i;
-}
-
-/* An instruction with [rip + cell] as its operand. */
-static struct blk_item *with_cell(struct mk *m, const char *op, unsigned nop,
-                                  unsigned cell, const void *imm, unsigned nimm)
-{
-    uint8_t b[16];
-    struct blk_item *it;
-
-    memcpy(b, op, nop);
-    memset(b + nop, 0, 4);
-    if (nimm)
-        memcpy(b + nop + 4, imm, nimm);
-    it = add(m, b, nop + 4 + nimm);
-    it->fix = BLK_FIX_RIP;
-    it->at = (uint8_t)nop;
-    it->lin = blk_cells(m->p) + 8 * (uint64_t)cell;
-    return it;
-}
-
-/* A loop with its counter in memory that nothing else is aimed at. */
-static void loop(struct mk *m)
-{
-    uint32_t n =
-        rnd_pct(&m->r, 85) ? 2 + rnd_n(&m->r, 5) : rnd_n(&m->r, 60) + 1;
-    unsigned cell, top;
-
-    if (m->loop)
-        return;
-    m->loop = true;
-    cell = new_cell(m, 0, false);
-    with_cell(m, "\xc7\x05", 2, cell, &n, 4)->always = true;
-    top = m->p->n;
-    steps(m, 1 + rnd_n(&m->r, 8));
-    with_cell(m, "\xff\x0d", 2, cell, NULL, 0)->always = true;
-    jump(m, 0x75, top);
-    if (m->p->item[m->p->n - 1].fix == BLK_FIX_REL8) { /* may be far */
-        m->p->n--;
-        add(m, "\x0f\x85\0\0\0\0", 6)->fix = BLK_FIX_REL32;
-        m->p->item[m->p->n - 1].at = 2;
-        m->p->item[m->p->n - 1].target = (uint16_t)top;
-    }
-    m->loop = false;
-}
-
-/* mov ecx, n; top: one instruction; loop top */
-static void loop_rcx(struct mk *m)
-{
-    unsigned top, n;
-
-    set_reg(m, X86_RCX, 1 + rnd_n(&m->r, 9));
-    top = n = m->p->n;
-    some_form(m);
-    if (m->p->n != n + 1 || !(m->known >> X86_RCX & 1))
-        return;
-    add(m,
-        rnd_pct(&m->r, 70)   ? "\xe2"
-        : rnd_pct(&m->r, 50) ? "\xe1"
-                             : "\xe0",
-        2)
-        ->fix = BLK_FIX_REL8;
-    m->p->item[m->p->n - 1].at = 1;
-    m->p->item[m->p->n - 1].target = (uint16_t)top;
-    forget(m, X86_RCX);
-}
-
-/* Accesses by @r in a loop: what a copy, a fill, a sum would do. */
-static void stream_access(struct mk *m, unsigned r, unsigned data)
-{
-    static const char *const ops[] = {
-        "\x48\x8b\x00",     "\x48\x89\x00", "\x44\x89\x00",
-        "\x48\x03\x00",     "\x40\x88\x00", "\x48\x31\x00",
-        "\x48\x0f\xb6\x00", "\x48\x3b\x00", "\x48\x0f\x10\x00"};
-    const char *op = ops[rnd_n(&m->r, ARRAY_LEN(ops))];
-    struct blk_item *it;
-    struct x86_insn i;
-    uint8_t b[16];
-
-    memset(b, 0, sizeof b);
-    memcpy(b, op, strlen(op) + 1);
-    memset(&i, 0, sizeof i);
-    x86_decode(b, sizeof b, X86_MODE_64, &i);
-    blk_rename(b, &i, data, X86_REG_NONE);
-    memset(&i, 0, sizeof i);
-    x86_decode(b, sizeof b, X86_MODE_64, &i);
-    it = add(m, b, i.len);
-    blk_aim(it, &i, r, X86_REG_NONE, 0,
-            (int64_t)rnd_n(&m->r, rnd_pct(&m->r, 80) ? 64 : 5000) - 32);
-}
-
-/* A pointer that moves by a constant, a counter in a register. */
-static void stream_loop(struct mk *m)
-{
-    static const int8_t strides[] = {1,  2,   4,  8,  8,   16,  24,
-                                     64, 127, -1, -8, -16, -64, -128};
-    int by = strides[rnd_n(&m->r, ARRAY_LEN(strides))];
-    unsigned p = rnd_pct(&m->r, 85) ? any_reg_but_rsp(m) : X86_RSP, c, d, top;
-    unsigned n = 1 + rnd_n(&m->r, 3);
-    uint64_t lin;
-    uint8_t b[4];
-
-    c = d = p;
-    while (c == p)
-        c = any_reg_but_rsp(m);
-    while (d == p || d == c)
-        d = any_reg_but_rsp(m);
-    do
-        lin = pick_lin(m, 8);
-    while (!near(m, lin));
-    set_reg(m, p, lin);
-    set_reg(m, c, 1 + rnd_n(&m->r, 400));
-    top = m->p->n;
-    while (n--)
-        stream_access(m, p, d);
-    b[0] = (uint8_t)(0x48 | p >> 3);
-    b[1] = 0x83;
-    b[2] = (uint8_t)(0xc0 | (p & 7));
-    b[3] = (uint8_t)by;
-    add(m, b, 4);
-    if (rnd_pct(&m->r, 30))
-        stream_access(m, p, d);
-    b[0] = (uint8_t)(0x48 | c >> 3); /* dec */
-    b[1] = 0xff;
-    b[2] = (uint8_t)(0xc8 | (c & 7));
-    add(m, b, 3)->always = true;
-    add(m, "\x0f\x85\0\0\0\0", 6)->fix = BLK_FIX_REL32;
-    m->p->item[m->p->n - 1].at = 2;
-    m->p->item[m->p->n - 1].target = (uint16_t)top;
-    forget(m, p);
-    forget(m, c);
-    forget(m, d);
-}
-
-/* An item's address into a register. */
-static void load_item(struct mk *m, unsigned r, unsigned target)
-{
-    uint8_t b[10] = {(uint8_t)(0x48 | r >> 3), (uint8_t)(0xb8 | (r & 7))};
-    struct blk_item *it = add(m, b, 10);
-
-    it->fix = BLK_FIX_ABS64;
-    it->at = 2;
-    it->target = (uint16_t)target;
-    forget(m, r);
-}
-
-/* jmp or call, by a register, a cell, or PUSH and RET. Targets are filled in
- * when they are known. */
-static void indirect(struct mk *m, bool call, unsigned target)
-{
-    unsigned pct = rnd_n(&m->r, 100), r = any_reg_but_rsp(m);
-    uint8_t b[3] = {(uint8_t)(0x40 | r >> 3), 0xff,
-                    (uint8_t)((call ? 0xd0 : 0xe0) | (r & 7))};
-
-    if (pct < 55) {
-        load_item(m, r, target);
-        if (r > 7 || rnd_pct(&m->r, 30))
-            add(m, b, 3);
-        else
-            add(m, b + 1, 2);
-    } else if (pct < 85 || call) {
-        with_cell(m, call ? "\xff\x15" : "\xff\x25", 2,
-                  new_cell(m, target, true), NULL, 0);
-    } else {
-        with_cell(m, "\xff\x35", 2, new_cell(m, target, true), NULL, 0);
-        add(m, "\xc3", 1);
-    }
-}
-
-/* Forward by an indirect jump. */
-static void indirect_forward(struct mk *m)
-{
-    unsigned at = m->p->n, cells = m->p->ncells, before;
-
-    indirect(m, false, BLK_ITEMS);
-    before = m->known;
-    steps(m, rnd_n(&m->r, 3));
-    m->known &= (uint16_t)before;
-    for (unsigned i = at; i < m->p->n; i++)
-        if (m->p->item[i].target == BLK_ITEMS)
-            m->p->item[i].target = (uint16_t)m->p->n;
-    for (unsigned i = cells; i < m->p->ncells; i++)
-        if (m->p->cell[i].item && m->p->cell[i].v == BLK_ITEMS)
-            m->p->cell[i].v = m->p->n;
-}
-
-/* Functions stand at the end: BLK_ITEMS + 1, + 2 until they are made. */
-static void call(struct mk *m)
-{
-    unsigned target = BLK_ITEMS + 1 + rnd_n(&m->r, 2);
-
-    if (rnd_pct(&m->r, 60)) {
-        struct blk_item *it = add(m, "\xe8\0\0\0\0", 5);
-
-        it->fix = BLK_FIX_REL32;
-        it->at = 1;
-        it->target = (uint16_t)target;
-    } else {
-        indirect(m, true, target);
-    }
-    m->known &= 0xf038; /* as if the others were the callee's */
-}
-
-/* ---- own code ---- */
-
-/* A store into the immediate of a MOV that comes later, or (in a loop) that
- * came before. */
-static void patch_code(struct mk *m)
-{
-    unsigned r = any_reg_but_rsp(m), at = m->p->n;
-    uint8_t b[16] = {(uint8_t)(0x48 | r >> 3), 0xc7, (uint8_t)(0xc0 | (r & 7))};
-    uint32_t imm = (uint32_t)rnd_u64(&m->r);
-    bool ahead = rnd_pct(&m->r, 70), byte = rnd_pct(&m->r, 50);
-    struct blk_item *it;
-
-    if (!ahead)
-        add(m, b, 7);
-    with_cell(m, byte ? "\xc6\x05" : "\xc7\x05", 2, 0, &imm, byte ? 1 : 4);
-    it = &m->p->item[m->p->n - 1];
-    it->fix = BLK_FIX_RIPITEM;
-    it->off = (uint8_t)(3 + (byte ? rnd_n(&m->r, 4) : 0));
-    it->target = (uint16_t)at;
-    if (!ahead) {
-        forget(m, r);
-        return;
-    }
-    at = m->p->n - 1;
-    steps(m, rnd_n(&m->r, 4));
-    m->p->item[at].target = (uint16_t)m->p->n;
-    add(m, b, 7)->always = true;
-    forget(m, r);
-}
-
-/* ---- system ---- */
-
-static void wrbase(struct mk *m, bool gs)
-{
-    uint8_t b[5] = {0xf3, 0x48, 0x0f, 0xae, (uint8_t)(gs ? 0xd8 : 0xd0)};
-    uint64_t v = gs ? m->p->gs_base : m->p->fs_base;
-
-    if (rnd_pct(&m->r, 20))
-        v = rnd_int(&m->r);
-    set_reg(m, X86_RAX, v);
-    add(m, b, 5);
-}
-
-/* mov dr/cr and MSRs that change nothing that the rest needs */
-static void privileged(struct mk *m)
-{
-    static const uint32_t msrs[] = {0xc0000103, 0xc0000102, 0xc0000100,
-                                    0x174,      0xc0000081, 0x123456};
-
-    switch (rnd_n(&m->r, 8)) {
-    case 0:
-        add(m, "\x0f\x20\xd0", 3); /* mov rax, cr2 */
-        forget(m, X86_RAX);
-        break;
-    case 1:
-        add(m, "\x0f\x22\xd3", 3); /* mov cr2, rbx */
-        break;
-    case 2:
-        add(m, "\x0f\x06", 2); /* clts */
-        break;
-    case 3:
-        set_reg(m, X86_RAX, pick_lin(m, 1));
-        add(m, "\x0f\x01\x38", 3); /* invlpg [rax] */
-        break;
-    case 4:
-        adds(m, "\x0f\x20\xd8\x0f\x22\xd8", 6); /* mov rax,cr3; mov cr3,rax */
-        forget(m, X86_RAX);
-        break;
-    case 5:
-        adds(m, "\x0f\x20\xc0\x48\x83\xf0\x08\x0f\x22\xc0", 10); /* CR0.TS */
-        forget(m, X86_RAX);
-        break;
-    default:
-        set_reg(m, X86_RCX, msrs[rnd_n(&m->r, ARRAY_LEN(msrs))]);
-        add(m, "\x0f\x32", 2); /* rdmsr */
-        m->known &= (uint16_t)~5U;
-        break;
-    }
-}
-
-/* mov rdx or r11, gs:[...] */
-static void load_gs(struct mk *m)
-{
-    bool high = rnd_pct(&m->r, 50);
-    uint8_t b[9] = {0x65, high ? 0x4c : 0x48, 0x8b, high ? 0x1c : 0x14, 0x25};
-    uint32_t disp = (uint32_t)(blk_data(m->p) + 4096 + rnd_n(&m->r, 512) * 8);
-
-    memcpy(b + 5, &disp, 4);
-    add(m, b, 9);
-    forget(m, high ? X86_R11 : X86_RDX);
-}
-
-static void kernel_only(struct mk *m)
-{
-    switch (rnd_n(&m->r, 12)) {
-    case 0:
-        load_gs(m);
-        add(m, "\x0f\x01\xf8", 3); /* swapgs */
-        if (rnd_pct(&m->r, 70))
-            load_gs(m);
-        if (rnd_pct(&m->r, 50))
-            add(m, "\x0f\x01\xf8", 3);
-        break;
-    case 1:
-        add(m, "\xfa", 1); /* cli */
-        break;
-    case 2:
-    case 3:
-        add(m, "\xfb", 1); /* sti */
-        break;
-    case 4:
-    case 5:
-        add(m, "\x0f\x01\xcb", 3); /* stac */
-        break;
-    case 6:
-    case 7:
-        add(m, "\x0f\x01\xca", 3); /* clac */
-        break;
-    case 8:
-        add(m, "\xf4", 1); /* hlt */
-        break;
-    case 9:                                     /* iretq to the next item */
-        adds(m, "\x6a\x18\x54\x9c\x6a\x10", 6); /* push ss rsp rflags cs */
-        with_cell(m, "\xff\x35", 2, new_cell(m, m->p->n + 2, true), NULL, 0);
-        add(m, "\x48\xcf", 2);
-        break;
-    default:
-        privileged(m);
-        break;
-    }
-}
-
-static void flag_mix(struct mk *m)
-{
-    switch (rnd_n(&m->r, 10)) {
-    case 0:
-        add(m, "\x9c", 1); /* pushfq; popfq */
-        add(m, "\x9d", 1);
-        break;
-    case 1:
-        adds(m, "\x9c\x58\x50\x9d", 4); /* pushfq; pop rax; push rax; popfq */
-        forget(m, X86_RAX);
-        break;
-    case 2:
-        adds(m, "\x9c\x58", 2); /* pushfq; pop rax */
-        forget(m, X86_RAX);
-        break;
-    case 3:
-        add(m, "\x9f", 1);
-        forget(m, X86_RAX);
-        break;
-    case 4:
-        add(m, "\x9e", 1);
-        break;
-    case 5:
-        add(m, "\xf5", 1);
-        break;
-    case 6:
-        add(m, "\xf8", 1);
-        break;
-    case 7:
-        add(m, "\xf9", 1);
-        break;
-    case 8:
-        add(m, "\xfc", 1);
-        break;
-    default:
-        add(m, rnd_pct(&m->r, 30) ? "\xfd" : "\xfc", 1);
-        break;
-    }
-}
-
-static void special(struct mk *m)
-{
-    unsigned pct = rnd_n(&m->r, 100);
-
-    if (m->p->kernel && pct < 55) {
-        kernel_only(m);
-    } else if (pct < 75) {
-        flag_mix(m);
-    } else if (pct < 80) {
-        wrbase(m, rnd_pct(&m->r, 50));
-    } else if (pct < 84) {
-        add(m, "\xcc", 1);
-    } else if (pct < 87) {
-        add(m, "\x0f\x0b", 2);
-    } else if (pct < 91) {
-        add(m, "\xcd\x80", 2);
-    } else if (pct < 94 && !m->p->kernel) {
-        add(m, "\x0f\x05", 2); /* syscall */
-        m->known &= (uint16_t) ~(1U << X86_RCX | 1U << X86_R11);
-    } else {
-        add(m, "\x0f\xa2", 2); /* cpuid */
-        m->known &= (uint16_t)~0xfU;
-    }
-}
-
-/* ---- programs ---- */
-
-static void step(struct mk *m)
-{
-    unsigned pct = rnd_n(&m->r, 1000);
-
-    if (!room(m))
-        return;
-    if (pct < 660)
-        some_form(m);
-    else if (pct < 700)
-        bump(m);
-    else if (pct < 780)
-        forward(m);
-    else if (pct < 810)
-        loop(m);
-    else if (pct < 815)
-        loop_rcx(m);
-    else if (pct < 830 && !m->loop)
-        stream_loop(m);
-    else if (pct < 860)
-        call(m);
-    else if (pct < 885)
-        indirect_forward(m);
-    else if (pct < 900)
-        patch_code(m);
-    else if (pct < 935)
-        pushes(m);
-    else if (pct < 942)
-        stack_edge(m);
-    else if (pct < 975)
-        set_reg(m, any_reg_but_rsp(m),
-                rnd_pct(&m->r, 70) ? pick_lin(m, 8) : rnd_n(&m->r, 300));
-    else
-        special(m);
-}
-
-static void steps(struct mk *m, unsigned n)
-{
-    while (n--)
-        step(m);
-}
-
-/* Where the main part begins: often near a page's end. */
-static uint32_t pick_org(struct mk *m)
-{
-    if (rnd_pct(&m->r, 60))
-        return rnd_n(&m->r, 2048);
-    return 4096 - rnd_n(&m->r, 200);
-}
-
-static void functions(struct mk *m)
-{
-    static const uint16_t org[2] = {2 * 4096 + 64, 3 * 4096 - 40};
-    unsigned second = rnd_n(&m->r, 2);
-
-    for (unsigned k = 0; k < 2; k++) {
-        unsigned pct = rnd_n(&m->r, 100);
-
-        m->fn[k] = m->p->n;
-        m->known = m->p->known & 0xf038;
-        for (unsigned n = 1 + rnd_n(&m->r, 4); n; n--)
-            some_form(m);
-        if (pct < 85)
-            add(m, "\xc3", 1)->always = true;
-        else
-            add(m, "\xc2\x08", 3)->always = true;
-        if (k == 0)
-            m->p->item[m->fn[0]].org = org[second];
-    }
-}
-
-static void start_state(struct mk *m)
-{
-    struct blk_prog *p = m->p;
-
-    p->known = 0;
-    p->fs_base = rnd_pct(&m->r, 80) ? rnd_n(&m->r, 1 << 16) : rnd_int(&m->r);
-    p->gs_base = rnd_pct(&m->r, 80) ? rnd_n(&m->r, 1 << 16)
-                                    : rnd_u64(&m->r) | 0xffff800000000000;
-    if (p->fs_base >> 47)
-        p->fs_base &= BIT(46) - 1;
-    p->kernel_gs = rnd_n(&m->r, 1 << 16);
-    for (unsigned k = 3 + rnd_n(&m->r, 4); k; k--) {
-        unsigned r = any_reg_but_rsp(m);
-
-        p->known |= (uint16_t)(1U << r);
-        p->gpr[r] = rnd_pct(&m->r, 65) ? pick_lin(m, 8) : rnd_n(&m->r, 300);
-    }
-    p->known |= 1U << X86_RSP;
-    p->gpr[X86_RSP] = blk_data(p) + (rnd_pct(&m->r, 50) ? 4096U : 5 * 4096U) +
-                      2048 + rnd_n(&m->r, 4096) / 8 * 8;
-    m->known = p->known;
-    memcpy(m->val, p->gpr, sizeof m->val);
-}
-
-/* Functions' and ends' numbers in place of the marks. */
-static void resolve(struct mk *m)
-{
-    for (unsigned i = 0; i < m->p->n; i++)
-        if (m->p->item[i].target > BLK_ITEMS)
-            m->p->item[i].target =
-                (uint16_t)m->fn[m->p->item[i].target - BLK_ITEMS - 1];
-    for (unsigned i = 0; i < m->p->ncells; i++)
-        if (m->p->cell[i].item && m->p->cell[i].v > BLK_ITEMS)
-            m->p->cell[i].v = m->fn[m->p->cell[i].v - BLK_ITEMS - 1];
-}
-
-void blk_make(const struct blk_forms *f, uint64_t seed, struct blk_prog *p)
-{
-    struct mk m = {.p = p, .f = f};
-    uint32_t org;
-
-    m.r.s = seed * UINT64_C(0x2545f4914f6cdd1d);
-    rnd_u64(&m.r);
-    p->seed = seed;
-    p->n = p->ncells = 0;
-    p->x87 = p->saves = false;
-    p->kernel = rnd_pct(&m.r, 50);
-    p->runs = 1 + rnd_n(&m.r, BLK_RUNS);
-    p->ts = rnd_pct(&m.r, 6);
-    m.heavy = rnd_pct(&m.r, 25);
-    start_state(&m);
-    org = pick_org(&m);
-    steps(&m, 2 + rnd_n(&m.r, rnd_pct(&m.r, 20) ? 60 : 22));
-    p->end = p->n;
-    add(&m, "\xf4", 1)->always = true;
-    p->item[0].org = org;
-    functions(&m);
-    resolve(&m);
 }

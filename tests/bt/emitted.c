@@ -165,8 +165,8 @@ static uint32_t rip_target(const struct insn *h)
 /* lea r11, [rip + the check]: what the stack's thunk comes back to */
 static bool is_way_back(const struct x86_insn *i)
 {
-    return i->op == X86_OP_LEA && i->reg == X86_R11 &&
-           i->base == X86_REG_RIP && i->opsize == 8 && i->adsize == 8;
+    return i->op == X86_OP_LEA && i->reg == X86_R11 && i->base == X86_REG_RIP &&
+           i->opsize == 8 && i->adsize == 8;
 }
 
 static const char *find_targets(struct emitted *m, uint32_t first_site)
@@ -220,8 +220,7 @@ static bool may_store(int64_t d)
 {
     return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
            in_array(d, BT_WIN(0), 16) || d == BT_VA || d == BT_JT ||
-           d == BT_GSBASE ||
-           d == BT_KGSBASE;
+           d == BT_GSBASE || d == BT_KGSBASE;
 }
 
 static bool is_host(const struct emitted *m, int64_t d)

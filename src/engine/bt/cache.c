@@ -16,6 +16,7 @@
 #include "engine/bt/priv.h"
 
 #include "cpu/x86/paging.h"
+#include "engine/interp/access.h"
 #include "vm/mem.h"
 
 #include <errno.h>
@@ -71,6 +72,7 @@ void bt_cache_reset(struct engine_part *part)
     for (unsigned i = 0; i < BT_SEGS; i++)
         seg_begin(part, i, &c->seg[i]);
     c->cur = 0;
+    c->seg_blocks = BT_SEG_BLOCKS;
     c->npages = c->free_page = 0;
     c->inval_n = 0;
     memset(c->hash, 0, sizeof *c->hash << BT_HASH_BITS);
@@ -200,7 +202,7 @@ static bool full(const struct bt_cache *c, const struct engine_part *part)
     return s->code_at + CODE_ROOM > hot_begin(part->slice, end) ||
            s->cold_at + CODE_ROOM > cold_begin(part->slice, end) ||
            s->ncells + 256 > BT_SEG_CELLS * end ||
-           s->nblocks == BT_SEG_BLOCKS * end ||
+           s->nblocks - BT_SEG_BLOCKS * c->cur >= c->seg_blocks ||
            s->nsites + 512 > BT_SEG_SITES * end ||
            s->nmaps + 128 > BT_SEG_MAPS * end;
 }
@@ -214,7 +216,7 @@ static bool half_full(const struct bt_cache *c, const struct engine_part *part)
            (s->cold_at - cold_begin(part->slice, i)) * 2 >
                cold_begin(part->slice, 1) - cold_begin(part->slice, 0) ||
            s->ncells - BT_SEG_CELLS * i > BT_SEG_CELLS / 2 ||
-           s->nblocks - BT_SEG_BLOCKS * i > BT_SEG_BLOCKS / 2 ||
+           s->nblocks - BT_SEG_BLOCKS * i > c->seg_blocks / 2 ||
            s->nsites - BT_SEG_SITES * i > BT_SEG_SITES / 2 ||
            s->nmaps - BT_SEG_MAPS * i > BT_SEG_MAPS / 2;
 }
@@ -327,18 +329,29 @@ static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
     return ok;
 }
 
-/* Guest bytes: to the page's end, or, where @tail is given, a few of the next
- * page, too. */
+/* Guest bytes: the whole page, since flags are looked for where jumps lead,
+ * and, where @tail is given, a few of the next one. */
 struct source {
     const struct xlat *x, *tail;
     uint8_t bytes[4096 + X86_INSN_MAX_BYTES];
 };
 
+/* Others may write there meanwhile: asm, as guest memory is read elsewhere. */
+static void guest_read(uint8_t *to, const uint8_t *from, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        to[i] = (uint8_t)host_ld(from + i, 1);
+}
+
 static void source_read(struct source *src, unsigned off)
 {
-    memcpy(src->bytes, src->x->host - off, 4096);
+    for (unsigned i = 0; i < 4096; i += 8) {
+        uint64_t v = host_ld(src->x->host - off + i, 8);
+
+        memcpy(src->bytes + i, &v, 8);
+    }
     if (src->tail)
-        memcpy(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
+        guest_read(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
 }
 
 static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
@@ -412,8 +425,7 @@ bool bt_straddles(const uint8_t *p, uint64_t va)
 
     if (n >= X86_INSN_MAX_BYTES)
         return false;
-    for (unsigned i = 0; i < n; i++)
-        bytes[i] = p[i];
+    guest_read(bytes, p, n);
     return x86_decode(bytes, n, X86_MODE_64, &insn) == X86_DEC_MORE;
 }
 
@@ -490,17 +502,20 @@ const struct op *bt_site_op(struct bt *bt, struct bt_site *s)
     struct bt_cache *c = bt->cache;
     struct bt_seg *seg = &c->seg[s->block / BT_SEG_BLOCKS];
     size_t end = BT_SEG_OPS * (s->block / BT_SEG_BLOCKS + 1);
+    uint8_t bytes[X86_INSN_MAX_BYTES];
     struct x86_insn *insn;
     struct op *o = NULL;
 
     if (LIKELY(have))
         return have;
+    if (n > sizeof bytes)
+        n = sizeof bytes;
+    guest_read(bytes, b->src + (s->va - b->va), n);
     while (!bt_links_try(c))
         __builtin_ia32_pause();
     if (!s->op && seg->ops_at + sizeof *insn + sizeof *o + 32 <= end) {
         insn = (struct x86_insn *)(void *)(c->ops + seg->ops_at);
-        if (x86_decode(b->src + (s->va - b->va), n, X86_MODE_64, insn) ==
-            X86_DEC_OK) {
+        if (x86_decode(bytes, n, X86_MODE_64, insn) == X86_DEC_OK) {
             seg->ops_at += (sizeof *insn + 15) & ~15UL;
             o = (struct op *)(void *)(c->ops + seg->ops_at);
             seg->ops_at += (sizeof *o + 15) & ~15UL;

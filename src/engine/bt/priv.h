@@ -164,6 +164,7 @@ struct bt_cache {
     _Atomic uint64_t drops;   /* times that blocks were dropped */
     struct bt_seg seg[BT_SEGS];
     unsigned cur;
+    uint32_t seg_blocks; /* BT_SEG_BLOCKS; tests: fewer */
     struct bt_block *blocks;
     struct bt_page *pages;
     struct bt_site *sites;

@@ -326,9 +326,8 @@ static void finish(struct planner *pl, unsigned end)
     for (unsigned i = pl->segment; i < end; i++)
         for (unsigned k = 0; k < t->nref[i]; k++) {
             struct bt_ref *ref = &t->ref[i][k];
-            const struct bt_win *w = &t->win[ref->win];
 
-            if (ref->win != NO_WIN && !w->count)
+            if (ref->win != NO_WIN && !t->win[ref->win].count)
                 ref->win = NO_WIN;
         }
     pl->segment = end;

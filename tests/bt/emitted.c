@@ -503,8 +503,8 @@ static void follow(const struct x86_insn *i, struct state *s)
 {
     bool host = i->op == X86_OP_LEA && i->adsize == 8 && i->opsize == 8 &&
                 host_operand(i, s);
-    bool back = host && i->disp == 1 && i->index < 16 &&
-                s->tag[i->index] == T_MINUS;
+    bool back =
+        host && i->disp == 1 && i->index < 16 && s->tag[i->index] == T_MINUS;
     bool minus = i->op == X86_OP_NOT && i->opsize == 8 && !memory(i) &&
                  s->tag[i->rm] == T_HOST;
 

@@ -53,7 +53,8 @@ static uint32_t cold_begin(uint64_t slice, unsigned i)
 /* The thunk is the first of the first segment. */
 static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
 {
-    *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) + (i ? 0 : BT_CODE_BEGIN),
+    *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) +
+                                    (i ? 0 : BT_CODE_BEGIN),
                          .cold_at = cold_begin(part->slice, i),
                          .ncells = BT_SEG_CELLS * i,
                          .nblocks = BT_SEG_BLOCKS * i,

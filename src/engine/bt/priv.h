@@ -31,7 +31,7 @@ struct bt_site {
         uint32_t in_next; /* LINK: list of links into a block; site */
         uint32_t hit;     /* MISS, one read: code offset, the check passed */
     };
-    uint16_t size;       /* bytes of the access or of the window */
+    uint16_t size; /* bytes of the access or of the window */
     bool write;
     uint8_t kind;     /* enum tlb_kind that the code assumes */
     uint8_t s1, s2;   /* guest registers whose value is at home here */
@@ -257,7 +257,7 @@ struct bt {
         struct bt_log log[3], ib_log;
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
-    uint64_t flushed; /* times that TLB entries were dropped */
+    uint64_t flushed;                /* times that TLB entries were dropped */
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;

@@ -21,7 +21,8 @@ static void cmove(struct emit *e, unsigned disp)
 /* Frames that lie on two pages drive each other's page out: the other is taken
  * from the first-level TLB, if it is there, and the check, whose address is in
  * BT_JT, made again. BT_VA: what it looks for, BT_SITE. Flags are dead. The
- * page that stands already is not the answer: the window goes beyond its end. */
+ * page that stands already is not the answer: the window goes beyond its end.
+ */
 static void stack_page(struct emit *e, unsigned k, bool write)
 {
     unsigned stk = (unsigned)BT_STK(k);

@@ -184,9 +184,12 @@ static inline bool bt_at_home(const struct bt_tr *t, unsigned r)
     return r == t->s1 || r == t->s2;
 }
 
-/* ---- front.c ---- */
+/* ---- how.c ---- */
 
 enum bt_how bt_how(const struct bt_tr *t, const struct x86_insn *insn);
+
+/* ---- front.c ---- */
+
 /** bt_flags_at() - flags that may be read from @va of the same page on */
 uint32_t bt_flags_at(struct bt_tr *t, uint64_t va);
 /** bt_ends() - whether nothing falls through @i */

@@ -542,18 +542,24 @@ static bool half_ok(uint64_t va, enum who who, uint32_t got, bool tail,
     return false;
 }
 
+/* What a read that crosses may have walked. When the records are full they are
+ * forgotten, so this comes after judging. */
+static void note_both(enum who who, const struct xl now[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (now[i].present && permits(&now[i], RD, who))
+            note(&now[i]);
+}
+
 /* @va: the first of two pages. */
 static void judge_cross(enum who who, uint64_t va, uint64_t got,
                         const struct xl now[2])
 {
-    /* walked on the way, perhaps */
-    for (unsigned i = 0; i < 2; i++)
-        if (now[i].present && permits(&now[i], RD, who))
-            note(&now[i]);
     if (!go.faulted) {
         if (!half_ok(va, who, (uint32_t)got, false, &now[0]) ||
             !half_ok(va + 4096, who, (uint32_t)(got >> 32), true, &now[1]))
             bad("illegal", CROSS, who, va, got, &now[0]);
+        note_both(who, now);
         return;
     }
     n_fault++;
@@ -562,6 +568,7 @@ static void judge_cross(enum who who, uint64_t va, uint64_t got,
         (now[k].present && permits(&now[k], RD, who)) ||
         go.error != fault_code(&now[k], RD, who))
         bad("fault", CROSS, who, va, go.cr2, &now[k]);
+    note_both(who, now);
     for (unsigned i = 0; i < nrecs; i++)
         if (recs[i].pcid == pcid && !recs[i].x.global &&
             covers(&recs[i], va + 4096 * k))

@@ -38,6 +38,7 @@ enum tag {
 struct state {
     uint8_t tag[16];
     uint8_t other; /* the kind of access was changed to this; 0: not */
+    uint8_t count; /* RCX: 1: less 1 in R11, 2: compared, 3: small */
 };
 
 struct insn {
@@ -445,7 +446,7 @@ static bool host_string(const struct x86_insn *i, const struct state *s)
         (i->prefix & ~(X86_PFX_REP | X86_PFX_OSZ | X86_PFX_REX)) ||
         !(i->prefix & X86_PFX_REP))
         return false;
-    return s->tag[X86_RDI] == T_HOST &&
+    return s->tag[X86_RDI] == T_HOST && s->count == 3 &&
            (i->op == X86_OP_STOS || s->tag[X86_RSI] == T_HOST);
 }
 
@@ -498,6 +499,31 @@ static void spoil(const struct x86_insn *i, struct state *s)
         s->tag[X86_R11] = s->tag[X86_RBP] = T_NONE;
 }
 
+/* lea r11, [rcx - 1]; cmp r11, at most 2047; ja: RCX is 1 to 2048. */
+static void count(const struct x86_insn *i, struct state *s)
+{
+    bool lea = i->op == X86_OP_LEA && i->opsize == 8 && i->adsize == 8 &&
+               i->reg == X86_R11 && i->base == X86_RCX &&
+               i->index == X86_REG_NONE && i->disp == -1;
+    bool cmp = i->op == X86_OP_CMP && i->opsize == 8 && !memory(i) &&
+               i->opnd[0].reg == X86_R11 &&
+               i->opnd[1].kind == X86_OPND_IMM && i->imm <= 2047;
+    uint64_t a = x86_form_info(i->form)->attr;
+    bool rcx = a & XA_WC;
+
+    for (unsigned k = 0; k < i->nopnds; k++)
+        rcx |= i->opnd[k].kind == X86_OPND_GPR &&
+               (i->opnd[k].access & X86_ACC_W) && i->opnd[k].reg == X86_RCX;
+    if (rcx)
+        s->count = 0;
+    else if (lea)
+        s->count = 1;
+    else if (s->count == 1)
+        s->count = cmp ? 2 : 0;
+    else if (s->count == 2)
+        s->count = 0; /* the jump comes next: direct() */
+}
+
 /* LEA of a looked-up operand gives a host address. */
 static void follow(const struct x86_insn *i, struct state *s)
 {
@@ -534,6 +560,8 @@ static void meet(struct insn *to, const struct state *s)
             to->in.tag[r] = T_NONE;
     if (to->in.other != s->other)
         to->in.other = 0xff;
+    if (to->in.count != s->count)
+        to->in.count = 0;
 }
 
 /* The guest's registers when the region is left: none knows the host. */
@@ -560,8 +588,10 @@ static const char *direct(struct emitted *m, struct insn *h, struct state *s)
         op = 0x80;
     else if (i->op != X86_OP_JMP)
         return "another kind of jump";
-    if (i->map == X86_MAP_0F && i->opcode == 0x87)
+    if (i->map == X86_MAP_0F && i->opcode == 0x87) {
         good(s); /* not above */
+        s->count = s->count == 2 ? 3 : s->count;
+    }
     if (h->to != NONE)
         meet(&m->insn[h->to], &taken);
     else
@@ -589,6 +619,7 @@ static const char *check_one(struct emitted *m, struct insn *h, struct state *s)
             s->tag[i->reg] = T_NONE;
     } else {
         what = guest_insn(m, i, s);
+        count(i, s);
         follow(i, s);
     }
     if (!what && ends(i))

@@ -158,12 +158,17 @@ static void back(struct emit *e, unsigned reg, unsigned by)
     e_lea(e, reg, reg, by, 0, 1, true);
 }
 
-/* R11 = bytes - 1, of RCX elements; 0 of them are more than fit. */
+/* R11 = bytes - 1, of RCX elements; 0 of them are more than fit. It is RCX that
+ * is compared: its bytes may wrap around. */
 static uint32_t length(struct emit *e, unsigned shift)
 {
+    uint32_t far;
+
+    e_lea(e, X86_R11, X86_RCX, ANY, 0, -1, true);
+    e_cmp_imm(e, X86_R11, (INLINE_MAX >> shift) - 1);
+    far = e_jcc(e, CC_A);
     e_lea(e, X86_R11, ANY, X86_RCX, shift, -1, true);
-    e_cmp_imm(e, X86_R11, INLINE_MAX - 1);
-    return e_jcc(e, CC_A);
+    return far;
 }
 
 uint32_t bt_str_inline(struct bt_tr *t)

@@ -146,11 +146,12 @@ static void mark_entry(struct emitted *m, uint32_t off)
 static void mark_return(struct emitted *m, const struct x86_insn *set,
                         const struct x86_insn *jump, uint32_t first_site)
 {
-    const struct bt_site *s = &m->bt->sites[set->imm];
+    const struct bt_site *s;
 
     if (set->disp != BT_SITE || set->opcode != 0xc7 ||
         set->imm >= m->bt->nsites || set->imm < first_site)
         return;
+    s = &m->bt->sites[set->imm];
     if (jump->disp == BT_GATE(BT_G_MISS))
         mark_entry(m, s->start);
     if (jump->disp == BT_GATE(BT_G_CALLOUT) ||

@@ -507,8 +507,8 @@ static void count(const struct x86_insn *i, struct state *s)
                i->reg == X86_R11 && i->base == X86_RCX &&
                i->index == X86_REG_NONE && i->disp == -1;
     bool cmp = i->op == X86_OP_CMP && i->opsize == 8 && !memory(i) &&
-               i->opnd[0].reg == X86_R11 &&
-               i->opnd[1].kind == X86_OPND_IMM && i->imm <= 2047;
+               i->opnd[0].reg == X86_R11 && i->opnd[1].kind == X86_OPND_IMM &&
+               i->imm <= 2047;
     uint64_t a = x86_form_info(i->form)->attr;
     bool rcx = a & XA_WC;
 

@@ -429,13 +429,18 @@ static void *stop_soon(void *arg)
 
 static enum exit_reason run_a_while(const struct engine_ops *e, struct tvm *t)
 {
-    enum exit_reason r;
+    enum exit_reason r = EXIT_PARK;
     pthread_t th;
 
-    pthread_create(&th, NULL, stop_soon, &t->cpu->kick);
-    r = run(e, t);
-    pthread_join(th, NULL);
-    kick_clear(&t->cpu->kick, KICK_EXIT);
+    /* on a busy host the request can be there before the first instruction */
+    for (unsigned tries = 0; tries < 20; tries++) {
+        pthread_create(&th, NULL, stop_soon, &t->cpu->kick);
+        r = run(e, t);
+        pthread_join(th, NULL);
+        kick_clear(&t->cpu->kick, KICK_EXIT);
+        if (r != EXIT_PARK || t->cpu->rip != TVM_CODE)
+            break;
+    }
     return r;
 }
 

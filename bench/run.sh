@@ -5,7 +5,7 @@
 # measurement at a time: a lock is taken.
 set -u
 cd "$(dirname "$0")/.."
-: "${ROUNDS:=3}" "${SECONDS_PER_ROW:=0.3}" "${ENGINES:=interp}"
+: "${ROUNDS:=3}" "${SECONDS_PER_ROW:=0.3}" "${ENGINES:=bt}"
 
 exec 9>o/bench/lock
 flock 9

@@ -37,7 +37,7 @@ for g in apic devices gates paging priv simd smp; do
     tiny $g
 done
 
-timeout 60 $doppel run --engine bt --check --timeout "${CHECK_SECONDS:-30}" -m 128M \
+timeout 80 $doppel run --engine bt --check --timeout "${CHECK_SECONDS:-50}" -m 128M \
     --append 'loglevel=7 doppel.exec="echo up-$((6*7))"' >"$out/log" 2>&1 </dev/null
 status=$?
 if [ $status != 0 ] && [ $status != 124 ]; then

@@ -11,7 +11,7 @@
  * becomes good when its key was used and a comparison passed; a distance or
  * address of host memory loaded by a good index or from a window; the guest's
  * CPU state. Host addresses must not get into the guest's registers. Where C
- * or a jump backwards may come in, nothing is known.
+ * may come in nothing is known; where jumps lead, what all of them bring.
  */
 #include "tests/bt/emitted.h"
 
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #define INSNS    8192U
+#define STREAMS  4U /* of the six BT_LOOP */
 #define NONE     UINT16_MAX
 #define FIELD(f) ((int64_t)offsetof(struct x86_cpu, f))
 
@@ -45,8 +46,9 @@ struct insn {
     struct x86_insn i;
     uint32_t off;
     uint16_t to; /* direct jump: its target; NONE: elsewhere, or no jump */
-    bool entry;  /* C or a jump backwards comes in */
-    bool known;  /* in[] was set by a jump forwards */
+    bool entry;  /* C comes in */
+    bool target; /* a jump leads here */
+    bool known;  /* in was set */
     struct state in;
 };
 
@@ -58,6 +60,7 @@ struct emitted {
     unsigned n, ncold;             /* hot ones, all */
     uint16_t at[2][EMITTED_BYTES]; /* instruction at an offset, + 1 */
     uint64_t count;
+    bool again; /* a jump backwards brought less than was thought */
 };
 
 /* ---- which forms ---- */
@@ -114,7 +117,7 @@ static bool decode_span(struct emitted *m, uint32_t at, uint32_t end)
             return false;
         h->off = at;
         h->to = NONE;
-        h->entry = h->known = false;
+        h->entry = h->target = h->known = false;
         *slot_of(m, at) = (uint16_t)++m->n;
         at += h->i.len;
     }
@@ -184,8 +187,7 @@ static const char *find_targets(struct emitted *m, uint32_t first_site)
         if (!s || !*s)
             return "a jump to what is no instruction of the region";
         h->to = (uint16_t)(*s - 1);
-        if (h->to <= k)
-            m->insn[h->to].entry = true;
+        m->insn[h->to].target = true;
     }
     mark_entry(m, m->b->indirect);
     mark_entry(m, m->b->code);
@@ -209,25 +211,36 @@ static unsigned kind(const struct emitted *m)
     return m->b->mode & BT_MODE_KIND;
 }
 
+/* A loop's streams; then numbers: where it ends, how many turns. */
+static bool is_stream(int64_t d)
+{
+    return in_array(d, BT_LOOP(0), STREAMS);
+}
+
+static bool is_loop_number(int64_t d)
+{
+    return in_array(d, BT_LOOP(STREAMS), 2);
+}
+
 static bool may_load(const struct emitted *m, int64_t d)
 {
-    return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
-           in_array(d, BT_WIN(0), 16) || d == BT_FSBASE || d == BT_GSBASE ||
-           d == BT_KGSBASE || d == BT_CPU || d == BT_IFL || d == BT_ACL ||
-           d == BT_TSCOFF || d == BT_REQ ||
+    return is_stream(d) || is_loop_number(d) || in_array(d, BT_SLOT(0), 8) ||
+           in_array(d, BT_HOME(0), 16) || in_array(d, BT_WIN(0), 16) ||
+           d == BT_FSBASE || d == BT_GSBASE || d == BT_KGSBASE || d == BT_CPU ||
+           d == BT_IFL || d == BT_ACL || d == BT_TSCOFF || d == BT_REQ ||
            d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
 static bool may_store(int64_t d)
 {
-    return in_array(d, BT_SLOT(0), 8) || in_array(d, BT_HOME(0), 16) ||
-           in_array(d, BT_WIN(0), 16) || d == BT_VA || d == BT_JT ||
-           d == BT_GSBASE || d == BT_KGSBASE;
+    return is_stream(d) || is_loop_number(d) || in_array(d, BT_SLOT(0), 8) ||
+           in_array(d, BT_HOME(0), 16) || in_array(d, BT_WIN(0), 16) ||
+           d == BT_VA || d == BT_JT || d == BT_GSBASE || d == BT_KGSBASE;
 }
 
 static bool is_host(const struct emitted *m, int64_t d)
 {
-    return in_array(d, BT_WIN(0), 16) ||
+    return in_array(d, BT_WIN(0), 16) || is_stream(d) ||
            d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
@@ -254,7 +267,7 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
 
         if (!may_store(d))
             return "a store to another GS field";
-        if (in_array(d, BT_WIN(0), 16))
+        if (in_array(d, BT_WIN(0), 16) || is_stream(d))
             return s->tag[i->reg] == T_HOST
                        ? NULL
                        : "a window that is no host address";
@@ -262,6 +275,12 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
             return "a host address in a field of the guest's";
         return NULL;
     }
+    if (wide_mov(i, 0x03) && is_stream(d)) { /* the address to the distance */
+        s->tag[i->reg] = T_HOST;
+        return NULL;
+    }
+    if (wide_mov(i, 0x3b) && is_loop_number(d)) /* cmp r, gs: */
+        return NULL;
     if (wide_mov(i, 0x03)) { /* add r, gs: */
         s->tag[i->reg] = T_NONE;
         return d == (int64_t)BT_STK(kind(m)) + BT_STK_R ||
@@ -549,20 +568,22 @@ static void good(struct state *s)
             s->tag[r] = T_GOOD;
 }
 
-static void meet(struct insn *to, const struct state *s)
+/* Return: whether less is known at @to than before. */
+static bool meet(struct insn *to, const struct state *s)
 {
+    struct state was = to->in;
+
     if (!to->known) {
         to->in = *s;
         to->known = true;
-        return;
+        return true;
     }
     for (unsigned r = 0; r < 16; r++)
         if (to->in.tag[r] != s->tag[r])
             to->in.tag[r] = T_NONE;
     if (to->in.other != s->other)
         to->in.other = 0xff;
-    if (to->in.count != s->count)
-        to->in.count = 0;
+    return memcmp(&was, &to->in, sizeof was) != 0;
 }
 
 /* The guest's registers when the region is left: none knows the host. */
@@ -594,7 +615,7 @@ static const char *direct(struct emitted *m, struct insn *h, struct state *s)
         s->count = s->count == 2 ? 3 : s->count;
     }
     if (h->to != NONE)
-        meet(&m->insn[h->to], &taken);
+        m->again |= meet(&m->insn[h->to], &taken) && &m->insn[h->to] <= h;
     else
         return leaves_clean(s); /* the thunk */
     return NULL;
@@ -640,14 +661,12 @@ static const char *check_all(struct emitted *m, unsigned *at)
         *at = k;
         if (k == m->ncold && falls)
             return "the hot part goes on behind its end";
-        if (falls && h->known)
+        if (falls && h->target)
             meet(h, &s);
-        if (h->entry)
+        if (h->entry || (!falls && !h->known))
             s = (struct state){0};
         else if (h->known)
             s = h->in;
-        else if (!falls)
-            s = (struct state){0};
         what = check_one(m, h, &s);
         falls = !ends(&h->i);
     }
@@ -679,8 +698,11 @@ const char *emitted_check(struct emitted *m, const struct bt *bt,
         return "cold bytes that are no instruction";
     m->count += m->n;
     what = find_targets(m, first_site);
-    if (!what)
-        what = check_all(m, &at);
+    do { /* until nothing changes at the heads of loops */
+        m->again = false;
+        if (!what)
+            what = check_all(m, &at);
+    } while (!what && m->again);
     if (what) {
         int k = snprintf(text, n, "%08x ", m->insn[at].off);
 

@@ -90,6 +90,24 @@ static void fill_pool(struct run *r)
     }
 }
 
+/* add or sub r, imm8; jcc back to the beginning. Return: the new end. */
+static unsigned close_loop(struct run *r, struct rnd *rnd, unsigned end)
+{
+    uint8_t *p = r->page;
+    unsigned reg = rnd_n(rnd, 16);
+    int32_t rel;
+
+    p[end++] = (uint8_t)(0x48 | reg >> 3);
+    p[end++] = 0x83;
+    p[end++] = (uint8_t)((rnd_pct(rnd, 50) ? 0xc0 : 0xe8) | (reg & 7));
+    p[end++] = (uint8_t)rnd_u64(rnd);
+    p[end++] = 0x0f;
+    p[end++] = (uint8_t)(0x80 | rnd_n(rnd, 16));
+    rel = (int32_t)r->at - (int32_t)(end + 4);
+    memcpy(p + end, &rel, 4);
+    return end + 4;
+}
+
 static void make_string(struct run *r, struct rnd *rnd)
 {
     unsigned n = 1 + rnd_n(rnd, rnd_pct(rnd, 10) ? 12 : 4), end;
@@ -108,6 +126,8 @@ static void make_string(struct run *r, struct rnd *rnd)
             p[end + rnd_n(rnd, len)] = (uint8_t)rnd_u64(rnd);
         end += len;
     }
+    if (end > r->at && end + 10 < 4096 && rnd_pct(rnd, 12)) /* a loop */
+        end = close_loop(r, rnd, end);
     if (end == r->at || rnd_pct(rnd, 5)) /* junk */
         for (unsigned i = 0; i < 24 && end < 4096; i++)
             p[end++] = (uint8_t)rnd_u64(rnd);

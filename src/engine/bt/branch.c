@@ -93,6 +93,10 @@ void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)
 /* A rel32 jump at @from leads to @va, in the region or out of it. */
 void bt_lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va)
 {
+    if (t->nexits == BT_JUMPS_MAX || t->nfix == BT_JUMPS_MAX) {
+        t->full = true;
+        return;
+    }
     if (to == NO_LABEL) {
         t->exit[t->nexits].from = from;
         t->exit[t->nexits].va = va;

@@ -117,6 +117,9 @@ enum bt_how {
 
 #define NO_LABEL 0xff /* target outside the region */
 
+/* Each branch, again in the copy of a loop's body, and what is behind it. */
+#define BT_JUMPS_MAX (2 * BT_REGION_INSNS + 2)
+
 struct bt_tr {
     struct bt *bt;
     struct bt_block *b;
@@ -144,13 +147,13 @@ struct bt_tr {
     struct {
         uint32_t from;
         uint8_t to;
-    } fix[BT_REGION_INSNS]; /* forward jumps inside */
+    } fix[BT_JUMPS_MAX]; /* forward jumps inside */
     unsigned nfix;
     struct {
         uint32_t from;
         uint64_t va;
         bool held;
-    } exit[BT_REGION_INSNS]; /* jumps out of the region */
+    } exit[BT_JUMPS_MAX]; /* jumps out of the region */
     unsigned nexits;
     struct bt_loop loops[2];
     unsigned nloops;

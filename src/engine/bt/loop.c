@@ -22,6 +22,8 @@
 #define TURNS     BT_LOOP(5)
 /* A stride of more leaves too few turns in a page. */
 #define STRIDE_MAX 1024
+/* What is emitted as 32 bits must not be more. */
+#define REACH (INT64_C(1) << 30)
 #define BODY_MAX   40
 
 /* ---- finding them ---- */
@@ -132,6 +134,8 @@ static bool join(struct finder *f, unsigned i)
     struct bt_stream s;
 
     if (!describe(f, i, &s) || s.stride > STRIDE_MAX || s.stride < -STRIDE_MAX)
+        return false;
+    if (s.key != KEY_ABS && (s.lo < -REACH || s.lo > REACH))
         return false;
     s.hi = s.lo + m->size;
     s.write = (m->access & X86_ACC_W) != 0;

@@ -301,7 +301,6 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     struct x86_cpu *cpu = bt->cpu;
     struct interp *in = bt->in;
     const struct op *o = s == &bt->fault ? NULL : bt_site_op(bt, s);
-    uint64_t flushed = bt->flushed;
     uint32_t mode = bt->mode;
     bool alone = false; /* the rest is entered anew */
     int r;
@@ -340,8 +339,10 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     if (must_leave(bt))
         return NULL;
     bt_tlb_sync(bt);
+    /* Behind a miss windows may be open, and what was run is what the bytes are
+     * now: it need not be what the region's rest was made for. */
     if (r == OP_NEXT && !bt->dropped && !alone && bt->mode == mode &&
-        (bt->flushed == flushed || bt->reason == BT_G_CALLOUT))
+        bt->reason == BT_G_CALLOUT)
         return resume_in(bt, s, s->next);
     return go_on(bt);
 }

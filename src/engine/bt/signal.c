@@ -80,11 +80,21 @@ static bool guest_fault(ucontext_t *uc)
     return true;
 }
 
+/* Translated code touches nothing that isn't mapped: it must not pass for a
+ * fault of the guest's (these come as #GP or #SS, without an address). */
+static bool stray(int signo, const siginfo_t *info)
+{
+    return signo == SIGSEGV &&
+           (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR);
+}
+
 static void on_signal(int signo, siginfo_t *info, void *ucontext)
 {
     struct sigaction dfl = {.sa_handler = SIG_DFL};
 
-    if (interp_vec_signal(signo, ucontext) || guest_fault(ucontext))
+    if (interp_vec_signal(signo, ucontext))
+        return;
+    if (!stray(signo, info) && guest_fault(ucontext))
         return;
     sigaction(signo, &dfl, NULL);
     if (info->si_code <= 0)

@@ -23,8 +23,8 @@
 /* A stride of more leaves too few turns in a page. */
 #define STRIDE_MAX 1024
 /* What is emitted as 32 bits must not be more. */
-#define REACH (INT64_C(1) << 30)
-#define BODY_MAX   40
+#define REACH    (INT64_C(1) << 30)
+#define BODY_MAX 40
 
 /* ---- finding them ---- */
 

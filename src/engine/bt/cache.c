@@ -469,7 +469,7 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
     b = bt_block_find(bt, x.host, va, bt->mode);
     if (b)
         return b;
-    if (bt->part->look)
+    if (bt->part->look || CC_SANITIZED)
         bt_vec_save(bt);
     return make(bt, va, &src);
 }

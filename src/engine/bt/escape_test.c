@@ -60,6 +60,14 @@ static void secret(struct tvm *b, int64_t by)
     mem_put(b->vm.mem, &iov, 1, false);
 }
 
+static void done(struct tvm *t)
+{
+    bt_engine.vcpu_destroy(t->v[0]);
+    x86_cpu_fini(t->cpu);
+    vm_fini(&t->vm);
+    free(t);
+}
+
 static void run(struct tvm *b)
 {
     struct exit_rec x;
@@ -94,6 +102,7 @@ TEST(window_disp)
     secret(b, INT64_C(1) << 32);
     run(b);
     CHECK_EQ(b->cpu->rip < TVM_CODE, true); /* a #PF: nothing is mapped there */
+    done(b);
 }
 
 /* two accesses, the second lower than INT32_MIN */
@@ -112,6 +121,7 @@ TEST(window_low)
     secret(b, -(INT64_C(1) << 32));
     run(b);
     CHECK_EQ(b->cpu->rip < TVM_CODE, true);
+    done(b);
 }
 
 /* loop: delta in the turn beyond int32 */
@@ -133,6 +143,7 @@ TEST(loop_disp)
     secret(b, INT64_C(1) << 32);
     run(b);
     CHECK_EQ(b->cpu->rip < TVM_CODE, true);
+    done(b);
 }
 
 /* more than 32 exits of a region */
@@ -159,6 +170,7 @@ TEST(loop_exits)
     b->cpu->gpr[X86_RBX] = DATA;
     run(b);
     CHECK_EQ(b->cpu->rip < TVM_CODE, true);
+    done(b);
 }
 
 /* A device writes code: seen by what a site decodes, told only when it ends. */
@@ -186,6 +198,7 @@ TEST(site_op)
     run(b);
     mem_put(b->vm.mem, &iov, 1, true);
     CHECK_EQ(b->cpu->gpr[0] != UINT64_C(0x5ec5e75ec5e75ec5), true);
+    done(b);
 }
 
 TEST_MAIN(CASE(site_op), CASE(window_disp), CASE(window_low), CASE(loop_disp),

@@ -65,6 +65,8 @@ void bt_vec_save(struct bt *bt)
 /* Whether the handler of @insn leaves the host's vector registers alone. */
 static bool novec(const struct x86_insn *insn)
 {
+    if (CC_SANITIZED) /* its own copies use vector registers */
+        return false;
     switch (x86_form_info(insn->form)->cls) {
     case X86_CLS_INT:
     case X86_CLS_BRANCH:

@@ -10,9 +10,12 @@
 #include "engine/bt/priv.h"
 
 #define BT_COLD_MAX 192
-#define FL_ALL      ((uint32_t)X86_FL_ARITH)
-#define ANY         X86_REG_NONE
-#define R(r)        (1U << (r))
+/* What is emitted as 32 bits must not be more: displacements and the sums of
+ * what a register has grown by. */
+#define BT_REACH (INT64_C(1) << 30)
+#define FL_ALL   ((uint32_t)X86_FL_ARITH)
+#define ANY      X86_REG_NONE
+#define R(r)     (1U << (r))
 
 /* Slots of struct bt: who keeps what. */
 #define SLOT_TMP BT_SLOT(0)

@@ -22,9 +22,7 @@
 #define TURNS     BT_LOOP(5)
 /* A stride of more leaves too few turns in a page. */
 #define STRIDE_MAX 1024
-/* What is emitted as 32 bits must not be more. */
-#define REACH    (INT64_C(1) << 30)
-#define BODY_MAX 40
+#define BODY_MAX   40
 
 /* ---- finding them ---- */
 
@@ -135,7 +133,7 @@ static bool join(struct finder *f, unsigned i)
 
     if (!describe(f, i, &s) || s.stride > STRIDE_MAX || s.stride < -STRIDE_MAX)
         return false;
-    if (s.key != KEY_ABS && (s.lo < -REACH || s.lo > REACH))
+    if (s.key != KEY_ABS && (s.lo < -BT_REACH || s.lo > BT_REACH))
         return false;
     s.hi = s.lo + m->size;
     s.write = (m->access & X86_ACC_W) != 0;

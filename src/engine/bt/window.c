@@ -10,9 +10,6 @@
  */
 #include "engine/bt/front.h"
 
-/* What is emitted as 32 bits must not be more: displacements and the sums of
- * what a register has grown by. */
-#define REACH (INT64_C(1) << 30)
 /* A wide window meets a page's end too often. */
 #define SPAN_MAX       64
 #define STACK_SPAN_MAX 96
@@ -247,7 +244,7 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     int64_t max = ref->key == X86_RSP ? STACK_SPAN_MAX : SPAN_MAX;
     struct bt_win *w;
 
-    if (ref->key == KEY_NONE || (reg && (lo < -REACH || hi > REACH)))
+    if (ref->key == KEY_NONE || (reg && (lo < -BT_REACH || hi > BT_REACH)))
         return;
     for (unsigned k = pl->first; k < t->nwins; k++) {
         int64_t l, h;

@@ -294,14 +294,16 @@ TEST(emitted_random_seed)
  * the size wraps around. */
 static unsigned hits(uint64_t key, unsigned i)
 {
-    const uint64_t half = BT_TLB_N / 2 * UINT64_C(4096);
-    const uint64_t above[] = {0, half, BIT(46) - half, BIT(47) - half};
+    const uint64_t near = BT_TLB_N / 4 * UINT64_C(4096);
+    const uint64_t above[] = {0, near, BIT(45) - near, BIT(46),
+                              BIT(46) + BIT(45) - near};
     unsigned n = 0;
 
     for (unsigned k = 0; k < ARRAY_LEN(above); k++)
         for (unsigned off = 0; off < 4096; off += off < 4032 ? 576 : 1) {
-            uint64_t va = above[k] | (i * UINT64_C(4096)) % half | off;
+            uint64_t va = above[k] | (i * UINT64_C(4096)) % near | off;
 
+            va |= i & BT_TLB_N / 4 ? BIT(45) : 0;
             if (i >= BT_TLB_N / 2)
                 va |= UINT64_C(0xffff800000000000);
             n += bt_tlb_index(va) != i;

@@ -49,14 +49,14 @@
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * minus guest address; in each, the page with the lower half's entries comes
  * first. Then the branch caches: host addresses of indirect entries. */
-#define BT_TLB_N       8192
-#define BT_TLB_KIND    0x30000
+#define BT_TLB_N       16384
+#define BT_TLB_KIND    0x60000
 #define BT_TLB_R(k)    (0x2000 + BT_TLB_KIND * (k))
-#define BT_TLB_W(k)    (0x12000 + BT_TLB_KIND * (k))
-#define BT_TLB_HOST(k) (0x22000 + BT_TLB_KIND * (k))
+#define BT_TLB_W(k)    (0x22000 + BT_TLB_KIND * (k))
+#define BT_TLB_HOST(k) (0x42000 + BT_TLB_KIND * (k))
 #define BT_IB_USER_N   131072
 #define BT_IB_N        131072
-#define BT_IB(k)       (0x92000 + 0x100000 * (k))
+#define BT_IB(k)       (0x122000 + 0x100000 * (k))
 
 #define BT_REQ_SET     0x4000000000000000
 

@@ -486,9 +486,12 @@ static inline unsigned bt_hash(const uint8_t *src, uint64_t va)
                       (64 - BT_HASH_BITS));
 }
 
+/* Bits 12-23, 45 and 63: bit 45 tells the kernel's text and data from its
+ * direct map, and libraries from a program's own heap. */
 static inline unsigned bt_tlb_index(uint64_t va)
 {
-    return (unsigned)((va >> 12 & (BT_TLB_N / 2 - 1)) |
+    return (unsigned)((va >> 12 & (BT_TLB_N / 4 - 1)) |
+                      (va >> 45 & 1) * (BT_TLB_N / 4) |
                       (va >> 63) * (BT_TLB_N / 2));
 }
 

@@ -286,7 +286,7 @@ void bt_tlb_init(struct bt *bt)
     bt->lin = interp_lin_ops;
     bt->lin.flush = lin_flush;
     bt->lin.root = lin_root;
-    bt->tlbmask = (BT_TLB_N / 2 - 1UL) << 12 | BIT(63);
+    bt->tlbmask = (BT_TLB_N / 4 - 1UL) << 12 | BIT(45) | BIT(63);
     bt->flpext = 0xd5 | BIT(56);
     bt->flpdep = X86_FL_ARITH;
     bt->himask = PAGE;

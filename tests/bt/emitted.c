@@ -519,7 +519,7 @@ static void spoil(const struct x86_insn *i, struct state *s)
         s->tag[X86_R11] = s->tag[X86_RBP] = T_NONE;
 }
 
-/* lea r11, [rcx - 1]; cmp r11, at most 2047; ja: RCX is 1 to 2048. */
+/* lea r11, [rcx - 1]; cmp r11, at most 4095; ja: RCX is 1 to 4096. */
 static void count(const struct x86_insn *i, struct state *s)
 {
     bool lea = i->op == X86_OP_LEA && i->opsize == 8 && i->adsize == 8 &&
@@ -527,7 +527,7 @@ static void count(const struct x86_insn *i, struct state *s)
                i->index == X86_REG_NONE && i->disp == -1;
     bool cmp = i->op == X86_OP_CMP && i->opsize == 8 && !memory(i) &&
                i->opnd[0].reg == X86_R11 && i->opnd[1].kind == X86_OPND_IMM &&
-               i->imm <= 2047;
+               i->imm <= 4095;
     uint64_t a = x86_form_info(i->form)->attr;
     bool rcx = a & XA_WC;
 

@@ -120,8 +120,28 @@ void bt_str_site(struct bt_tr *t, uint32_t site)
 
 /* ---- inline ---- */
 
-/* Longer ones are rare, and then the way to the quick gate is short. */
-#define INLINE_MAX 2048U
+#define INLINE_MAX 4096U
+
+#define SLOT_AX BT_SLOT(3)
+#define SLOT_FL BT_SLOT(4)
+
+/* Flags that are live are kept aside: LAHF and SETO take RAX. */
+static void flags_away(struct emit *e)
+{
+    e_save(e, X86_RAX, SLOT_AX);
+    e8(e, 0x9f);                           /* lahf */
+    e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0); /* seto al */
+    e_save(e, X86_RAX, SLOT_FL);
+    e_load(e, X86_RAX, SLOT_AX);
+}
+
+static void flags_back(struct emit *e)
+{
+    e_load(e, X86_RAX, SLOT_FL);
+    e8(e, 0x04), e8(e, 0x7f); /* add al, 7f */
+    e8(e, 0x9e);              /* sahf */
+    e_load(e, X86_RAX, SLOT_AX);
+}
 
 /* Whether the guest's DF is set, what the host's never is. */
 static uint32_t df_check(struct emit *e)
@@ -177,15 +197,18 @@ uint32_t bt_str_inline(struct bt_tr *t)
     unsigned op = str_op(insn), arg, shift, n = 0;
     struct emit *e = &t->e;
     uint32_t slow[4], over;
+    bool keep;
 
     if ((op != BT_Q_STOS && op != BT_Q_MOVS) || !insn->nopnds || t->bt->check)
         return 0;
     arg = str_arg(insn);
     shift = arg & BT_STR_SIZE;
-    if (!(arg & BT_STR_REP) || (arg & (BT_STR_AD32 | BT_STR_SEG)) ||
-        t->live[t->at + 1] || t->at + 1 == t->n ||
-        t->va[t->at + 1] != t->va[t->at] + insn->len)
+    if (!(arg & BT_STR_REP) || (arg & (BT_STR_AD32 | BT_STR_SEG)))
         return 0;
+    keep = t->at + 1 == t->n || t->live[t->at + 1] ||
+           t->va[t->at + 1] != t->va[t->at] + insn->len;
+    if (keep)
+        flags_away(e);
     slow[n++] = df_check(e);
     slow[n++] = length(e, shift);
     slow[n++] = place(t, e, X86_RDI, true);
@@ -211,8 +234,12 @@ uint32_t bt_str_inline(struct bt_tr *t)
     } else {
         back(e, X86_RDI, X86_R10);
     }
+    if (keep)
+        flags_back(e);
     over = e_jmp(e);
     for (unsigned i = 0; i < n; i++)
         e_patch32(e, slow[i], e->at);
+    if (keep)
+        flags_back(e);
     return over;
 }

@@ -122,8 +122,8 @@ void bt_str_site(struct bt_tr *t, uint32_t site)
 
 #define INLINE_MAX 4096U
 
-#define SLOT_AX BT_SLOT(3)
-#define SLOT_FL BT_SLOT(4)
+#define SLOT_AX    BT_SLOT(3)
+#define SLOT_FL    BT_SLOT(4)
 
 /* Flags that are live are kept aside: LAHF and SETO take RAX. */
 static void flags_away(struct emit *e)

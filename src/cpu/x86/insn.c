@@ -17,7 +17,7 @@ enum {
     (sizeof((const struct x86_form_opnd[]){{0, 0}, ##__VA_ARGS__}) /           \
      sizeof(struct x86_form_opnd) - 1)
 
-static const struct x86_form_info forms[X86_FORM_COUNT] = {
+const struct x86_form_info x86_forms[X86_FORM_COUNT] = {
     [X86_FORM_INVALID] = {.name = "INVALID"},
 #define INSN(form, op_, opc, spec_, cls_, feat_, fl, attr_, ...)               \
     [X86_FORM_##form] = {                                                      \
@@ -52,11 +52,6 @@ static const char *const op_names[X86_OP_COUNT] = {
 #undef OP
 };
 /* clang-format on */
-
-const struct x86_form_info *x86_form_info(enum x86_form form)
-{
-    return &forms[form < X86_FORM_COUNT ? form : X86_FORM_INVALID];
-}
 
 const char *x86_op_name(enum x86_op op)
 {

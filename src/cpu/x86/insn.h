@@ -171,9 +171,14 @@ struct x86_form_info {
     struct x86_form_opnd opnd[X86_OPNDS];
 };
 
+extern const struct x86_form_info x86_forms[X86_FORM_COUNT];
+
 /** x86_form_info() - facts of one form; @form < X86_FORM_COUNT
  * Return: static data, never NULL. Thread: any. */
-const struct x86_form_info *x86_form_info(enum x86_form form);
+static inline const struct x86_form_info *x86_form_info(enum x86_form form)
+{
+    return &x86_forms[form < X86_FORM_COUNT ? form : X86_FORM_INVALID];
+}
 
 /** x86_op_name() - the mnemonic in upper case, "ADD". Thread: any. */
 const char *x86_op_name(enum x86_op op);

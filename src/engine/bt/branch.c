@@ -63,7 +63,10 @@ void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags)
 /* An instruction on two pages is never linked: the second may change. */
 static bool leaves_page(const struct bt_tr *t, uint64_t va)
 {
-    return bt_straddles(t->bytes - (t->b->va & 0xfff) + (va & 0xfff), va);
+    unsigned at = (unsigned)(va & 0xfff);
+
+    bt_text_need(t->text, at);
+    return bt_straddles(t->text->b + at, va);
 }
 
 static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)

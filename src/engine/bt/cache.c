@@ -314,13 +314,13 @@ static void collapse(const struct bt *bt, uint32_t from, uint32_t to)
 
 /* The translator writes to where the segment ends, and moves the end. */
 static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
-                      const uint8_t *bytes, unsigned n)
+                      struct bt_text *text, unsigned n)
 {
     bool ok;
 
     take_ends(bt, s);
     bt->tsc_inline = bt->cache->tsc_inline;
-    ok = bt_translate(bt, b, bytes, n);
+    ok = bt_translate(bt, b, text, n);
     collapse(bt, s->code_at, bt->code_at);
     s->code_at = bt->code_at;
     s->cold_at = bt->cold_at;
@@ -330,11 +330,9 @@ static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
     return ok;
 }
 
-/* Guest bytes: the whole page, since flags are looked for where jumps lead,
- * and, where @tail is given, a few of the next one. */
+/* Where an instruction's page lies and, where it goes on in the next, that. */
 struct source {
     const struct xlat *x, *tail;
-    uint8_t bytes[4096 + X86_INSN_MAX_BYTES];
 };
 
 /* Others may write there meanwhile: asm, as guest memory is read elsewhere. */
@@ -344,15 +342,20 @@ static void guest_read(uint8_t *to, const uint8_t *from, unsigned n)
         to[i] = (uint8_t)host_ld(from + i, 1);
 }
 
-static void source_read(struct source *src, unsigned off)
+void bt_text_need(struct bt_text *text, unsigned at)
 {
-    for (unsigned i = 0; i < 4096; i += 8) {
-        uint64_t v = host_ld(src->x->host - off + i, 8);
+    unsigned last = at + X86_INSN_MAX_BYTES - 1;
 
-        memcpy(src->bytes + i, &v, 8);
+    for (unsigned k = at / 64; k <= last / 64 && k < 64; k++) {
+        if (LIKELY(text->have >> k & 1))
+            continue;
+        for (unsigned i = 64 * k; i < 64 * k + 64; i += 8) {
+            uint64_t v = host_ld(text->host + i, 8);
+
+            memcpy(text->b + i, &v, 8);
+        }
+        text->have |= BIT(k);
     }
-    if (src->tail)
-        guest_read(src->bytes + 4096, src->tail->host, X86_INSN_MAX_BYTES);
 }
 
 static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
@@ -375,8 +378,9 @@ static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
 }
 
 static struct bt_block *make_here(struct bt *bt, uint64_t va,
-                                  struct source *src)
+                                  const struct source *src)
 {
+    UNINIT struct bt_text text;
     const struct xlat *x = src->x, *tail = src->tail;
     struct bt_cache *c = bt->cache;
     struct bt_seg *s = &c->seg[c->cur];
@@ -389,7 +393,10 @@ static struct bt_block *make_here(struct bt *bt, uint64_t va,
         p2 = bt_page_get(bt, tail->gpa.v & PAGE, tail->host);
     if (!p || (tail && !p2))
         return NULL;
-    source_read(src, off);
+    text.host = x->host - off;
+    text.have = 0;
+    if (tail)
+        guest_read(text.b + 4096, tail->host, X86_INSN_MAX_BYTES);
     *b = (struct bt_block){.src = x->host,
                            .tail = tail ? tail->host : NULL,
                            .va = va,
@@ -397,14 +404,14 @@ static struct bt_block *make_here(struct bt *bt, uint64_t va,
                            .page = (uint32_t)(p - c->pages),
                            .tail_page = p2 ? (uint32_t)(p2 - c->pages) + 1 : 0,
                            .valid = true};
-    if (!translate(bt, s, b, src->bytes + off,
-                   tail ? n + X86_INSN_MAX_BYTES : n))
+    if (!translate(bt, s, b, &text, tail ? n + X86_INSN_MAX_BYTES : n))
         return NULL;
     publish(c, s, b);
     return b;
 }
 
-static struct bt_block *make(struct bt *bt, uint64_t va, struct source *src)
+static struct bt_block *make(struct bt *bt, uint64_t va,
+                             const struct source *src)
 {
     bool left = bt_cache_lock(bt);
     struct bt_block *b = NULL;
@@ -434,7 +441,7 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault)
 {
     struct interp *in = bt->in;
     const struct tlb_ent *e = tlb_ent_of(in, bt->mode & BT_MODE_KIND, va);
-    struct xlat x, tail;
+    UNINIT struct xlat x, tail;
     struct source src = {.x = &x};
     struct bt_block *b;
 

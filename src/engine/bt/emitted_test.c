@@ -31,7 +31,8 @@ struct run {
     struct emitted *m;
     uint8_t pool[POOL][16], pool_len[POOL];
     uint8_t page[4096];
-    unsigned at, len; /* the string */
+    struct bt_text text; /* the same */
+    unsigned at, len;    /* the string */
     uint64_t strings, insns, bad;
     bool verbose, given;
 };
@@ -192,7 +193,9 @@ static void one(struct run *r, uint64_t seed)
                            .valid = true};
     bt->mode = b->mode;
     bt->tsc_inline = rnd_pct(&rnd, 50);
-    if (bt_translate(bt, b, r->page + r->at, r->len)) {
+    memcpy(r->text.b, r->page, sizeof r->page);
+    r->text.have = ~UINT64_C(0);
+    if (bt_translate(bt, b, &r->text, r->len)) {
         what = emitted_check(r->m, bt, b, sites, text, sizeof text);
         r->strings++;
         r->insns += b->ninsns;

@@ -80,7 +80,6 @@ static bool ends_block(const struct x86_insn *insn, enum bt_how how)
 uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
 {
     unsigned at = (unsigned)(va & 0xfff);
-    const uint8_t *page = t->bytes - (t->b->va & 0xfff);
     uint32_t killed = 0, live = 0;
     struct x86_insn insn;
 
@@ -90,7 +89,9 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
         const struct x86_form_info *fi;
         enum bt_how how;
 
-        if (x86_decode(page + at, 4096 - at, X86_MODE_64, &insn) != X86_DEC_OK)
+        bt_text_need(t->text, at);
+        if (x86_decode(t->text->b + at, 4096 - at, X86_MODE_64, &insn) !=
+            X86_DEC_OK)
             break;
         t->granules |= BIT(at >> 6) | BIT((at + insn.len - 1U) >> 6 & 63);
         fi = x86_form_info(insn.form);
@@ -134,13 +135,24 @@ static uint64_t target(const struct bt_tr *t, unsigned i)
     return t->va[i] + t->insn[i].len + t->insn[i].imm;
 }
 
+/* Whether it makes no difference: a conditional jump right behind what sets all
+ * flags, as most are, reads some of them, and nothing else stands between. */
+static bool between_no_matter(const struct bt_tr *t, unsigned i)
+{
+    return i && t->how[i] == HOW_JCC && !t->leader[i] &&
+           t->how[i - 1] == HOW_PLAIN &&
+           t->va[i] == t->va[i - 1] + t->insn[i - 1].len &&
+           kills(&t->insn[i - 1], x86_form_info(t->insn[i - 1].form)) == FL_ALL;
+}
+
 /* What may be read outside the region after instruction @i. */
 static uint32_t live_outside(struct bt_tr *t, unsigned i)
 {
     uint64_t next = t->va[i] + t->insn[i].len;
     uint32_t live = 0;
 
-    if (t->how[i] == HOW_CALLOUT || t->how[i] == HOW_RET)
+    if (t->how[i] == HOW_CALLOUT || t->how[i] == HOW_RET ||
+        between_no_matter(t, i))
         return FL_ALL;
     if (direct(t, i)) {
         if (t->to[i] == NO_LABEL)
@@ -228,6 +240,7 @@ static void decode_region(struct bt_tr *t)
     while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 
+        bt_text_need(t->text, (unsigned)(t->b->va & 0xfff) + at);
         if (x86_decode(t->bytes + at, t->nbytes - at, X86_MODE_64, insn) !=
             X86_DEC_OK)
             break;
@@ -344,15 +357,13 @@ struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
     return c;
 }
 
-bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
+bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
                   unsigned n)
 {
-    UNINIT struct bt_tr t; /* large: only what needs it is cleared */
+    UNINIT struct bt_tr t; /* large: arrays are filled as far as is used */
 
-    memset(&t, 0, offsetof(struct bt_tr, insn));
-    memset((uint8_t *)&t + offsetof(struct bt_tr, to), 0,
-           offsetof(struct bt_tr, colds) - offsetof(struct bt_tr, to));
     t.s2_has = 0;
+    t.start = 0;
     t.n = t.at = t.ncold = t.nwins = t.nfix = t.nexits = t.nloops = 0;
     t.fast = NULL;
     t.granules = 0;
@@ -362,7 +373,8 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     t.bt = bt;
     t.b = b;
     t.block = (uint32_t)(b - bt->blocks);
-    t.bytes = bytes;
+    t.text = text;
+    t.bytes = text->b + (b->va & 0xfff);
     t.nbytes = n;
     t.e = (struct emit){bt->rw, bt->code_at};
     t.cold = (struct emit){bt->rw, bt->cold_at};
@@ -379,6 +391,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
     b->nmap = bt->nmaps - b->map;
     b->code_end = t.e.at;
     b->cold_end = t.cold.at;
+    b->granules = t.granules;
     bt->pages[b->page].granules |= t.granules;
     bt_look_block(&t, (struct bt_span){b->indirect, b->code_end},
                   (struct bt_span){b->cold, b->cold_end});

@@ -129,7 +129,8 @@ struct bt_tr {
     struct emit e;    /* hot */
     struct emit cold; /* its own arena */
     uint32_t block;   /* index */
-    const uint8_t *bytes;
+    struct bt_text *text; /* its page */
+    const uint8_t *bytes; /* its beginning there */
     unsigned nbytes;
     unsigned n;
     struct x86_insn insn[BT_REGION_INSNS];

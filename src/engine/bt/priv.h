@@ -71,6 +71,7 @@ struct bt_block {
     uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
     uint32_t tail_page; /* index + 1 */
+    uint64_t granules;  /* 64-byte pieces of the page that it was made from */
     uint16_t len;       /* guest bytes */
     uint16_t ninsns;
     bool valid;
@@ -95,7 +96,7 @@ struct bt_page {
     uint32_t tails;     /* block index + 1: blocks that only end here */
     uint32_t hash_next; /* index + 1 */
     uint64_t granules;  /* 64-byte pieces that blocks cover */
-    uint32_t misses;    /* writes beside the blocks since the last hit */
+    uint32_t writes;    /* since all blocks were dropped */
     bool marked;
 };
 
@@ -417,10 +418,20 @@ void bt_revoke(void *ctx, gpa_t gpa, bool all);
 
 /* ---- front.c, rewrite*.c ---- */
 
-/** bt_translate() - fill @b (src, va, mode are set) from @bytes
- * @n: bytes up to the page's end. Return: false: cache full or nothing to
- * translate there (the first instruction straddles). */
-bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes,
+/* A copy of a guest page, made by pieces of 64 bytes as they are looked at, and
+ * a few bytes of the next one. */
+struct bt_text {
+    const uint8_t *host; /* the page; not used when all is there */
+    uint64_t have;       /* pieces */
+    uint8_t b[4096 + X86_INSN_MAX_BYTES];
+};
+
+/** bt_text_need() - have an instruction's bytes from @at on in the copy */
+void bt_text_need(struct bt_text *text, unsigned at);
+/** bt_translate() - fill @b (src, va, mode are set) from @text
+ * @n: bytes from b->va on that may be used. Return: false: cache full or
+ * nothing to translate there (the first instruction straddles). */
+bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
                   unsigned n);
 /** bt_host_ok() - whether this host has what translated code needs */
 bool bt_host_ok(char *why, size_t n);

@@ -359,7 +359,8 @@ void bt_windows(struct bt_tr *t)
             continue;
         if (i != pl.segment && (t->leader[i] || bt_ends(t, i - 1) || callout))
             finish(&pl, i);
-        memcpy(pl.at[i], pl.now, sizeof pl.now);
+        for (unsigned r = 0; r < 16; r++)
+            pl.at[i][r] = pl.now[r];
         for (unsigned k = 0; k < t->nref[i]; k++)
             join(&pl, i, &t->ref[i][k]);
         track(t, i, pl.now);

@@ -166,6 +166,30 @@ static void stay(struct model *m, const struct bt_block *b, uint32_t end)
         interp_enter(m->bt->in);
 }
 
+/* Lists of links hold those of blocks that are there, and lead where they say:
+ * what was dropped is used again. */
+static void link_lists(struct model *m)
+{
+    struct bt *bt = m->bt;
+    bool left = bt_cache_lock(bt);
+    const struct bt_cache *c = bt->cache;
+
+    while (!bt_links_try(bt->cache))
+        __builtin_ia32_pause();
+    for (unsigned k = 0; k < BT_SEGS; k++)
+        for (uint32_t i = BT_SEG_BLOCKS * k; i < c->seg[k].nblocks; i++) {
+            const struct bt_block *b = &bt->blocks[i];
+
+            for (uint32_t s = bt_block_valid(b) ? b->in : 0; s;
+                 s = bt->sites[s].in_next)
+                if (bt->sites[s].va != b->va ||
+                    !bt_block_valid(&bt->blocks[bt->sites[s].block]))
+                    wrong(m, "a list with a link elsewhere", b->va);
+        }
+    bt_links_done(bt->cache);
+    bt_cache_unlock(bt, left);
+}
+
 static void vcpu_step(struct model *m)
 {
     unsigned page = rnd(m, PAGES), slot = rnd(m, SLOTS);
@@ -179,6 +203,8 @@ static void vcpu_step(struct model *m)
         page = page / THREADS * THREADS + m->id;
         slot_write(m, page, slot, m->version[page][slot] + THREADS);
         attend(bt); /* a store to code is done in C */
+        if (rnd(m, 16) == 0)
+            link_lists(m);
     }
     b = lookup(m, page, slot);
     if (b && bt->st.blocks != made) {

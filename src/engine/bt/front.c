@@ -391,7 +391,6 @@ bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
     b->nmap = bt->nmaps - b->map;
     b->code_end = t.e.at;
     b->cold_end = t.cold.at;
-    b->granules = t.granules;
     bt->pages[b->page].granules |= t.granules;
     bt_look_block(&t, (struct bt_span){b->indirect, b->code_end},
                   (struct bt_span){b->cold, b->cold_end});

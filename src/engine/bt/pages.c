@@ -9,11 +9,8 @@
 
 #include "vm/mem.h"
 
-#define PAGE (~UINT64_C(0xfff))
-/* A page that is written to again and again is dropped as a whole, and its mark
- * goes: what is written may be no code any more. */
-#define WRITES_MAX 32
-#define HIT_COUNTS 4 /* ... as so many writes */
+#define PAGE       (~UINT64_C(0xfff))
+#define MISSES_MAX 64
 
 static uint32_t *bucket(struct bt_cache *c, uint64_t gpa)
 {
@@ -142,7 +139,7 @@ static void drop(struct bt *bt, struct bt_page *p)
         block_drop(bt, &c->blocks[i - 1]);
     p->first = 0;
     p->granules = 1;
-    p->writes = 0;
+    p->misses = 0;
     if (!p->tails)
         forget(bt, p);
 }
@@ -163,75 +160,24 @@ void bt_page_drop(struct bt *bt, struct bt_page *p)
     atomic_fetch_add(&c->drops, 1);
 }
 
-/* Links into @b from blocks that were dropped lead to their stubs again: their
- * records may be used for others. */
-static void unlink_dropped(struct bt *bt, struct bt_block *b)
-{
-    uint32_t *at = &b->in;
-
-    while (*at) {
-        struct bt_site *s = &bt->sites[*at];
-
-        if (bt_block_valid(&bt->blocks[s->block])) {
-            at = &s->in_next;
-            continue;
-        }
-        __atomic_store_n(&bt->cells[s->start], (uintptr_t)bt->rx + s->next,
-                         __ATOMIC_RELEASE);
-        *at = s->in_next;
-    }
-}
-
-/* Drop the blocks that pieces @mask are part of; the page keeps others. Blocks
- * of the page before that end here are not among them. */
-static void drop_hit(struct bt *bt, struct bt_page *p, uint64_t mask)
-{
-    struct bt_cache *c = bt->cache;
-    uint32_t *at = &p->first;
-
-    p->granules = p->tails ? 1 : 0;
-    while (*at) {
-        struct bt_block *b = &c->blocks[*at - 1];
-
-        if (b->granules & mask) {
-            block_drop(bt, b);
-            *at = b->page_next;
-        } else {
-            p->granules |= b->granules;
-            at = &b->page_next;
-        }
-    }
-    while (!bt_links_try(c))
-        __builtin_ia32_pause();
-    for (uint32_t i = p->first; i; i = c->blocks[i - 1].page_next)
-        unlink_dropped(bt, &c->blocks[i - 1]);
-    bt_links_done(c);
-    if (!p->first && !p->tails)
-        forget(bt, p);
-    atomic_fetch_add(&c->drops, 1);
-}
-
 static void written(struct bt *bt, uint64_t at, uint32_t len)
 {
     struct bt_page *p = find(bt->cache, at & PAGE);
     uint64_t mask = 0;
-    bool hit;
 
     if (!p)
         return;
     for (uint64_t i = at & 0xfff; i < (at & 0xfff) + len && i < 4096;
          i = (i | 63) + 1)
         mask |= BIT(i >> 6);
-    hit = p->granules & mask;
-    if (hit)
+    if (p->granules & mask) {
         bt->st.smc_hits++;
-    else
-        bt->st.smc_misses++;
-    p->writes += hit ? HIT_COUNTS : 1;
-    if (p->writes >= WRITES_MAX || (p->tails && (mask & 1)))
         bt_page_drop(bt, p);
-    else if (hit)
-        drop_hit(bt, p, mask);
+        return;
+    }
+    bt->st.smc_misses++;
+    if (++p->misses >= MISSES_MAX)
+        bt_page_drop(bt, p);
 }
 
 /* ---- what other threads say ---- */
@@ -240,18 +186,18 @@ static void written(struct bt *bt, uint64_t at, uint32_t len)
 static bool inval_joins(struct bt_cache *c, uint64_t at, uint64_t end)
 {
     uint32_t n = c->inval_n;
+    uint64_t was, was_end;
 
     if (!n || n > BT_INVAL_MAX)
         return false;
-    uint64_t was = c->inval[n - 1].gpa, was_end = was + c->inval[n - 1].len;
-
+    was = c->inval[n - 1].gpa;
+    was_end = was + c->inval[n - 1].len;
     if ((was ^ at) >> 12 || ((was_end - 1) ^ at) >> 12 ||
         ((end - 1) ^ at) >> 12)
         return false;
     at = at < was ? at : was;
-    end = end > was_end ? end : was_end;
     c->inval[n - 1].gpa = at;
-    c->inval[n - 1].len = (uint32_t)(end - at);
+    c->inval[n - 1].len = (uint32_t)((end > was_end ? end : was_end) - at);
     return true;
 }
 

@@ -71,7 +71,6 @@ struct bt_block {
     uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
     uint32_t tail_page; /* index + 1 */
-    uint64_t granules;  /* 64-byte pieces of the page that it was made from */
     uint16_t len;       /* guest bytes */
     uint16_t ninsns;
     bool valid;
@@ -96,7 +95,7 @@ struct bt_page {
     uint32_t tails;     /* block index + 1: blocks that only end here */
     uint32_t hash_next; /* index + 1 */
     uint64_t granules;  /* 64-byte pieces that blocks cover */
-    uint32_t writes;    /* since all blocks were dropped */
+    uint32_t misses;    /* writes beside the blocks since the last hit */
     bool marked;
 };
 

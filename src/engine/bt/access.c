@@ -208,6 +208,61 @@ static struct bt_site *miss_site(struct bt_tr *t, unsigned size, bool write,
     return s;
 }
 
+/* ---- zones ---- */
+
+void bt_zone_of(struct bt_tr *t, unsigned reg)
+{
+    struct emit *e = &t->e;
+
+    e_rorx(e, t->s2, reg, 40);
+    e_movzx8(e, t->s2, t->s2);
+    e_gsx_op(e, 0x8b, t->s2, t->s2, BT_ZONE(bt_kind(t)));
+}
+
+/* One access; its zone is that of the register, or of the whole address. */
+static void access_zone(struct bt_tr *t, unsigned k, struct bt_opnd *m)
+{
+    const struct bt_ref *ref = &t->ref[t->at][k];
+    unsigned base = t->s1, slot;
+
+    if (ref->key == KEY_ABS && fits32(ref->off)) {
+        slot = (unsigned)BT_ZONE(bt_kind(t)) +
+               8 * ((unsigned)((uint64_t)ref->off >> 40) & 255);
+        if (t->s2_has != slot)
+            e_load(&t->e, t->s2, slot);
+        t->s2_has = (uint16_t)slot;
+        *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
+        return;
+    }
+    if (simple(ref) && ref->key < 16 && ref->off < BT_NEAR &&
+        ref->off > -BT_NEAR) {
+        base = bt_from_home(t, ref->key, t->s1);
+        *m = (struct bt_opnd){(uint8_t)base, t->s2, (int32_t)ref->off,
+                              base != t->s1};
+    } else {
+        ea_ref(t, &t->e, t->at, k);
+        *m = (struct bt_opnd){t->s1, t->s2, 0, false};
+    }
+    bt_zone_of(t, base);
+    t->s2_has = 0;
+}
+
+/* Several accesses by one register: the distance is kept in a slot. */
+static void window_zone(struct bt_tr *t, const struct bt_win *w)
+{
+    struct emit *e = &t->e;
+
+    if (w->key < 16) {
+        bt_zone_of(t, bt_from_home(t, w->key, t->s1));
+    } else {
+        ea_win(t, e, w);
+        bt_zone_of(t, t->s1);
+        e_lea(e, t->s2, t->s1, t->s2, 0, 0, true);
+    }
+    e_save(e, t->s2, BT_WIN(w->slot));
+    t->s2_has = (uint16_t)BT_WIN(w->slot);
+}
+
 /* One access with a check of its own. */
 static void access_full(struct bt_tr *t, unsigned k, struct bt_opnd *m)
 {
@@ -260,7 +315,7 @@ void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m)
         return;
     }
     if (ref->win == NO_WIN) {
-        access_full(t, k, m);
+        (t->zone && !t->pin[t->at] ? access_zone : access_full)(t, k, m);
         return;
     }
     w = &t->win[ref->win];
@@ -313,7 +368,7 @@ static void window_check(struct bt_tr *t, const struct bt_win *w)
 void bt_window_checks(struct bt_tr *t)
 {
     for (unsigned k = t->check[t->at]; k; k = t->win[k - 1].next)
-        window_check(t, &t->win[k - 1]);
+        (t->zone ? window_zone : window_check)(t, &t->win[k - 1]);
 }
 
 /* Out of line: RCX is put back, the address is made once more. */

@@ -10,6 +10,7 @@
 #include "engine/bt/check.h"
 #include "engine/bt/look.h"
 #include "engine/bt/priv.h"
+#include "engine/bt/zone.h"
 #include "vm/clock.h"
 #include "vm/mem.h"
 
@@ -59,6 +60,8 @@ AT(win, BT_WIN(0));
 AT(stk_user, BT_STK(0));
 AT(stk_sup[1], BT_STK(2));
 AT(ib_user, BT_IB(0));
+AT(zone_sup, BT_ZONE(1));
+AT(zone_user, BT_ZONE(0));
 AT(ib_sup[1], BT_IB(2));
 _Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");
 _Static_assert(offsetof(struct x86_cpu, rflags) == 136, "");
@@ -213,6 +216,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
     r = bt_cache_make(p, e);
     if (r)
         return r;
+    bt_zones_make(p);
     r = bt_signal_init();
     if (r)
         return err_set(e, r, "bt: signal handlers: %s", strerror(-r));
@@ -293,8 +297,10 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
     bt->self = (uintptr_t)bt;
     bt->xsave = cpu->xsave.b;
     memcpy(bt->gate, bt_gate_table, sizeof bt->gate);
-    if (cpu->index == 0 || part->vm != vm)
+    if (cpu->index == 0 || part->vm != vm) {
         bt_cache_reset(part);
+        bt_zones_reset(part, vm);
+    }
     part->vm = vm;
     bt_cache_join(bt);
     bt->check = part->check;
@@ -305,6 +311,7 @@ static int vcpu_create(struct vm *vm, void *arch, struct engine_vcpu **out,
         return r;
     }
     bt_tlb_init(bt);
+    bt_zones_begin(bt);
     cpu->lin = &bt->lin;
     cpu->kick.ctx = bt;
     cpu->kick.wake = wake;

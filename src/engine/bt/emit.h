@@ -97,6 +97,26 @@ static inline void e_pext(struct emit *e, unsigned dst, unsigned src,
     e32(e, disp);
 }
 
+/* rorx dst, src, n: no flag is touched */
+static inline void e_rorx(struct emit *e, unsigned dst, unsigned src, unsigned n)
+{
+    e_put(e,
+          UINT64_C(0xc0f0fb43c4) |
+              (uint64_t)((dst < 8 ? 0x80 : 0) | (src < 8 ? 0x20 : 0)) << 8 |
+              (uint64_t)((dst & 7) << 3 | (src & 7)) << 32 |
+              (uint64_t)n << 40,
+          6);
+}
+
+/* movzx dst, low byte of r: 32 bits */
+static inline void e_movzx8(struct emit *e, unsigned dst, unsigned r)
+{
+    e_put(e,
+          UINT64_C(0xc0b60f40) | (dst >> 3) << 2 | r >> 3 |
+              (uint64_t)((dst & 7) << 3 | (r & 7)) << 24,
+          4);
+}
+
 static inline void e_mov_imm(struct emit *e, unsigned r, uint64_t v)
 {
     if (v <= UINT32_MAX) {

@@ -368,6 +368,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
     t.fast = NULL;
     t.granules = 0;
     t.full = t.held = false;
+    t.zone = (b->mode & BT_MODE_ZONE) && (b->mode & BT_MODE_KIND) != TLB_SUPAC;
     t.s1 = X86_R11;
     t.s2 = X86_R10;
     t.bt = bt;

@@ -13,6 +13,9 @@
 /* What is emitted as 32 bits must not be more: displacements and the sums of
  * what a register has grown by. */
 #define BT_REACH (INT64_C(1) << 30)
+/* Farther from its register an access may be in another zone: an array's
+ * address and a small index. */
+#define BT_NEAR (INT64_C(1) << 20)
 #define FL_ALL   ((uint32_t)X86_FL_ARITH)
 #define ANY      X86_REG_NONE
 #define R(r)     (1U << (r))
@@ -146,6 +149,7 @@ struct bt_tr {
     struct bt_ref ref[BT_REGION_INSNS][2];
     uint8_t nref[BT_REGION_INSNS];
     struct bt_win win[BT_REGION_INSNS];
+    bool pin[BT_REGION_INSNS];      /* no zones: its memory is looked up */
     uint8_t check[BT_REGION_INSNS]; /* window, + 1, checked before it */
     unsigned nwins;
     struct {
@@ -169,6 +173,7 @@ struct bt_tr {
     bool full;
     uint8_t s1, s2;    /* scratch registers; the guest's are at home */
     bool held;         /* they are not R11 and R10 */
+    bool zone;         /* memory by zones */
     uint16_t s2_has;   /* layout offset of the delta that s2 holds; 0: none */
     uint64_t granules; /* pieces of the page that were read */
 };
@@ -226,6 +231,8 @@ bool bt_check_at(const struct bt_tr *t, unsigned i);
 void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m);
 /** bt_window_checks() - the checks that stand before the instruction */
 void bt_window_checks(struct bt_tr *t);
+/** bt_zone_of() - into s2 what is to be added to addresses near that in @reg */
+void bt_zone_of(struct bt_tr *t, unsigned reg);
 void bt_cold_miss(struct bt_tr *t, const struct bt_cold *c);
 /** bt_load_home() - the guest's @r into host register @to, if it is at home */
 void bt_load_home(struct bt_tr *t, unsigned to, unsigned r);

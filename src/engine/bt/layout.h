@@ -44,6 +44,10 @@
 #define BT_FLPEXT  0x320 /* what LAHF and SETO AL left, turned by 8 bits */
 #define BT_FLPDEP  0x328 /* ... and where RFLAGS has it */
 
+/* What is to be added to addresses of a zone (zone.h): by address bits 40-47;
+ * the user's lie in the pages of its address space. */
+#define BT_ZONE(k) ((k) ? 0x800 : 0x1800)
+
 #define BT_LOOP(i) (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host

@@ -331,6 +331,41 @@ static void stream_check(struct bt_tr *t, const struct bt_stream *s, unsigned k,
     stream_turns(t, s, k == 0);
 }
 
+/* By zones: the distance holds for as long as the loop is let run. */
+static void stream_zone(struct bt_tr *t, const struct bt_stream *s, unsigned k)
+{
+    struct emit *e = &t->e;
+
+    stream_ea(t, s, s->lo);
+    bt_zone_of(t, t->s1);
+    if (s->base_in)
+        e_lea(e, t->s2, t->s2, s->base, 0, 0, true);
+    if (s->index_in)
+        e_lea(e, t->s2, t->s2, s->index, s->scale, 0, true);
+    e_save(e, t->s2, BT_LOOP(k));
+}
+
+/* Turns, so that no stream moves farther than BT_REACH. */
+static uint64_t zone_turns(const struct bt_loop *l)
+{
+    int64_t most = 1;
+
+    for (unsigned k = 0; k < l->nstreams; k++) {
+        int64_t by = l->s[k].stride < 0 ? -l->s[k].stride : l->s[k].stride;
+
+        most = by > most ? by : most;
+    }
+    return (uint64_t)(BT_REACH / most < 4095 ? BT_REACH / most : 4095);
+}
+
+static bool zoned(const struct bt_tr *t, const struct bt_loop *l)
+{
+    for (unsigned i = l->head; i <= l->last; i++)
+        if (t->pin[i])
+            return false;
+    return t->zone;
+}
+
 static unsigned stream_reg(const struct bt_tr *t, const struct bt_loop *l,
                            unsigned k)
 {
@@ -467,6 +502,15 @@ void bt_loop(struct bt_tr *t)
         used |= l->x[i] == ANY ? 0 : R(l->x[i]);
     if (used & (R(t->s1) | R(t->s2)))
         return; /* the scratch registers are needed otherwise */
+    if (zoned(t, l)) {
+        for (unsigned k = 0; k < l->nstreams; k++)
+            stream_zone(t, &l->s[k], k);
+        e_mov_imm(&t->e, t->s1, zone_turns(l));
+        fast_begin(t, l);
+        fast_body(t, l, head);
+        t->s2_has = 0;
+        return;
+    }
     for (unsigned k = 0; k < l->nstreams; k++)
         stream_check(t, &l->s[k], k, &slow[k]);
     fast_begin(t, l);

@@ -5,7 +5,7 @@
  * thread. The vCPU that stored drops the page's blocks before it goes on, and
  * so does whoever is in C before.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/zone.h"
 
 #include "vm/mem.h"
 
@@ -180,6 +180,17 @@ static void written(struct bt *bt, uint64_t at, uint32_t len)
         bt_page_drop(bt, p);
 }
 
+void bt_block_again(struct bt *bt, uint32_t i)
+{
+    const struct bt_block *b = &bt->blocks[i];
+    bool left = bt_cache_lock(bt);
+
+    if (bt_block_valid(b))
+        bt_page_drop(bt, &bt->pages[b->page]);
+    bt_cache_look(bt);
+    bt_cache_unlock(bt, left);
+}
+
 /* ---- what other threads say ---- */
 
 /* A page is written from one end to the other, by words: one record. */
@@ -266,6 +277,7 @@ void bt_revoke(void *ctx, gpa_t at, bool all)
 {
     struct engine_part *part = ctx;
 
+    bt_zones_revoke(part, at, all);
     for (unsigned i = 0; i < part->ncpus; i++)
         if (part->bt[i])
             revoke_one(part->bt[i], at, all);

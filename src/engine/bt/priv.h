@@ -196,6 +196,7 @@ struct engine_part {
     struct bt *bt[X86_CPUS_MAX];
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
+    struct zones *zones;  /* NULL: none */
     bool check;           /* lock-step */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked;        /* by vCPUs that are gone */
@@ -239,9 +240,11 @@ struct bt {
     uint64_t ifl, acl, kgsbase;
     uint32_t irqw, unused3;
     uint64_t flpext, flpdep;
-    uint8_t pad3[0x1000 - 0x330];
+    uint8_t pad3[0x800 - 0x330];
+    uint64_t zone_sup[256];
     struct bt_stk stk_user;
-    uint8_t pad2[0x1000 - 24];
+    uint8_t pad2[0x800 - 24];
+    uint64_t zone_user[256];
     struct {
         uint64_t r[BT_TLB_N], w[BT_TLB_N], delta[BT_TLB_N];
     } tlb[3];
@@ -252,9 +255,13 @@ struct bt {
     /* the mapping whose pages of a user address space are in use: view.c */
     struct bt *view;
     unsigned at; /* its number: the interpreter's slot of the PCID */
-    struct {
+    struct bt_view {
         uint64_t gen; /* the interpreter's generation that it holds */
         struct bt_log log[3], ib_log;
+        uint64_t root;  /* CR3's page */
+        uint32_t zoned; /* BT_MODE_ZONE or 0 */
+        uint32_t hot, rest; /* ticks */
+        int32_t credit;     /* faults that it may still have */
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
     uint64_t flushed;                /* times that TLB entries were dropped */
@@ -262,6 +269,7 @@ struct bt {
     struct engine_part *part;
     struct x86_lin_ops lin;
     uint32_t mode;     /* of the code that runs */
+    uint32_t zoned[2]; /* BT_MODE_ZONE or 0: user's, supervisor's code */
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen;      /* interp's generation of the upper half in tlb[] */
@@ -277,6 +285,8 @@ struct bt {
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
     uint32_t code_at, cold_at, ncells, nsites, nmaps;
+    uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
+    uint64_t ticked;        /* host TSC: bt_zones_tick */
     bool dropped;           /* blocks were dropped since the flag was cleared */
     uint64_t drops;         /* cache->drops that this vCPU knows of */
     _Atomic uint64_t epoch; /* cache->epoch that it has seen, holding nothing */
@@ -301,6 +311,7 @@ struct bt {
 #define BT_MODE_FSGS  256U        /* CR4.FSGSBASE */
 #define BT_MODE_SMAP  512U        /* CR4.SMAP */
 #define BT_MODE_NOWIN 64U         /* each access is checked by itself */
+#define BT_MODE_ZONE  1024U       /* memory by zones; with SUPAC: not yet */
 #define BT_MODE_NONE  0xffffffffU /* not translated: interpret */
 
 /* What each segment has of all. */
@@ -410,6 +421,8 @@ struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
 struct bt_page *bt_page_get(struct bt *bt, uint64_t gpa, uint8_t *host);
 /** bt_page_drop() - drop all blocks of a page */
 void bt_page_drop(struct bt *bt, struct bt_page *p);
+/** bt_block_again() - drop the page of block @i; not under the lock */
+void bt_block_again(struct bt *bt, uint32_t i);
 /** bt_inval_take() - drop what was written to; not under the lock */
 void bt_inval_take(struct bt *bt);
 void bt_listen(void *ctx, gpa_t gpa, size_t len, uint32_t word);
@@ -447,6 +460,7 @@ bool bt_tlb_fill(struct bt *bt, enum tlb_kind kind, uint64_t va, bool write);
 void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
+void bt_ib_flush_view(struct bt *bt, unsigned i);
 /* Bits 2 and up select: functions begin at multiples of 16. Entry 0 is for
  * requests: the masks are 0 then. */
 static inline unsigned bt_ib_index(unsigned k, uint64_t va)

@@ -83,7 +83,8 @@ static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
     uint32_t old = bt->mode;
     const void *code;
 
-    bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3)) | kind |
+    bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3 | BT_MODE_ZONE)) | kind |
+               bt->zoned[kind != TLB_USER] |
                (cpl == 3 ? BT_MODE_CPL3 : 0);
     if (!bt->req && !bt->check) { /* its indirect entry compares */
         bt->lgpr[X86_R11] = rip;

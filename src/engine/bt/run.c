@@ -5,6 +5,7 @@
  * the quick gate had no answer: callouts, faults, translation.
  */
 #include "engine/bt/check.h"
+#include "engine/bt/zone.h"
 
 #include "cpu/x86/insn.h"
 #include "cpu/x86/lapic.h"
@@ -12,11 +13,15 @@
 #include "engine/interp/access.h"
 #include "vm/clock.h"
 
+#include <x86intrin.h>
+
+#define TICK (UINT64_C(1) << 22) /* of the host's TSC: a millisecond or two */
+
 uint32_t bt_mode_now(const struct bt *bt)
 {
     const struct x86_cpu *cpu = bt->cpu;
     const struct interp *in = bt->in;
-    uint32_t m = in->kind;
+    uint32_t m = in->kind | bt->zoned[in->kind != TLB_USER];
 
     if (!in->mode64 || in->kind == TLB_NONE || in->slow ||
         (cpu->cpl != 0 && cpu->cpl != 3))
@@ -170,7 +175,8 @@ static const void *resume_in(struct bt *bt, const struct bt_site *s,
  * kind of access. */
 static void mode_take(struct bt *bt, uint32_t mode)
 {
-    if (UNLIKELY((bt->mode ^ mode) & ~(BT_MODE_KIND | BT_MODE_CPL3)))
+    if (UNLIKELY((bt->mode ^ mode) &
+                 ~(BT_MODE_KIND | BT_MODE_CPL3 | BT_MODE_ZONE)))
         for (unsigned k = 0; k < 3; k++)
             bt_ib_flush(bt, k);
     bt->mode = mode;
@@ -209,6 +215,7 @@ static bool must_leave(struct bt *bt)
     rf_drop(bt);
     if (interp_must_step(in))
         return true;
+    bt_zones_look(bt);
     mode = bt_mode_now(bt);
     if (mode == BT_MODE_NONE)
         return true;
@@ -298,6 +305,16 @@ static void gdt_keep(struct bt *bt)
     bt_tlb_fill(bt, cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC, at, false);
 }
 
+/* An instruction that often touches what zones can't have is made anew. */
+static void zone_failed(struct bt *bt)
+{
+    uint32_t block = bt->zone_failed - 1;
+
+    bt->zone_failed = 0;
+    if (bt_zones_pin(bt, bt->fault.va))
+        bt_block_again(bt, block);
+}
+
 static const void *callout(struct bt *bt, struct bt_site *s)
 {
     struct x86_cpu *cpu = bt->cpu;
@@ -309,6 +326,8 @@ static const void *callout(struct bt *bt, struct bt_site *s)
 
     bt->st.callouts++;
     cpu->rip = s->va;
+    if (s == &bt->fault && bt->zone_failed)
+        zone_failed(bt);
     if (UNLIKELY(bt->check)) {
         bt_vec_save(bt);
         alone = bt_check_callout(bt);
@@ -537,6 +556,10 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         if (interp_attend(in, &exit->reason))
             break;
         run_some(bt);
+        if (bt->cpu->cpl == 3 && __rdtsc() - bt->ticked > TICK) {
+            bt->ticked = __rdtsc();
+            bt_zones_tick(bt);
+        }
     }
     if (UNLIKELY(bt->check))
         bt_check_leave(bt);

@@ -8,7 +8,7 @@
  * The guest's RSP is anything, so handlers run on an alternate stack that is
  * disarmed meanwhile, and return only by sigreturn.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/zone.h"
 
 #include "engine/interp/vec.h"
 
@@ -43,25 +43,27 @@ static greg_t *reg_of(ucontext_t *uc, unsigned r)
     return &uc->uc_mcontext.gregs[idx[r]];
 }
 
-/* Return: false: not translated code's. */
-static bool guest_fault(ucontext_t *uc)
+/* The line of the block's map for @rip, in translated code. */
+static const struct bt_map *map_of(const struct bt *bt, uint64_t rip,
+                                   struct bt_block **b)
 {
-    uint64_t rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
-    struct bt *bt = bt_here(rip);
+    uint32_t off = (uint32_t)(rip - (uintptr_t)bt->rx);
     const struct bt_map *m, *end;
-    struct bt_block *b;
-    uint32_t off;
 
-    if (!bt)
-        return false;
-    off = (uint32_t)(rip - (uintptr_t)bt->rx);
-    b = bt_block_of_code(bt, off);
-    if (!b || !b->nmap)
-        return false;
-    m = &bt->maps[b->map];
-    end = m + b->nmap;
+    *b = bt_block_of_code((struct bt *)bt, off);
+    if (!*b || !(*b)->nmap)
+        return NULL;
+    m = &bt->maps[(*b)->map];
+    end = m + (*b)->nmap;
     while (m + 1 < end && m[1].host <= off)
         m++;
+    return m;
+}
+
+/* Have the interpreter run the instruction. */
+static void guest_fault(struct bt *bt, const struct bt_block *b,
+                        const struct bt_map *m, ucontext_t *uc)
+{
     if (m->s1 != X86_R11) {
         bt->home[X86_R11] = (uint64_t)*reg_of(uc, X86_R11);
         bt->home[X86_R10] = (uint64_t)*reg_of(uc, X86_R10);
@@ -77,15 +79,32 @@ static bool guest_fault(ucontext_t *uc)
     bt->fault.va = b->va + m->off;
     bt->site = 0;
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)bt_fault_gate;
-    return true;
 }
 
-/* Translated code touches nothing that isn't mapped: it must not pass for a
- * fault of the guest's (these come as #GP or #SS, without an address). */
-static bool stray(int signo, const siginfo_t *info)
+/* A page that isn't there, or may not be written: only zones have such. A fault
+ * of the guest's own comes as #GP or #SS, without an address.
+ * Return: false: translated code's it is not. */
+static bool fault(int signo, const siginfo_t *info, ucontext_t *uc)
 {
-    return signo == SIGSEGV &&
-           (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR);
+    uint64_t rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+    bool page = signo == SIGSEGV &&
+                (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR);
+    uint64_t at = (uintptr_t)info->si_addr;
+    struct bt *bt = bt_here(rip);
+    const struct bt_map *m;
+    struct bt_block *b;
+
+    if (!bt)
+        return false;
+    m = map_of(bt, rip, &b);
+    if (!m || (page && !bt_zones_have(bt->part, at)))
+        return false;
+    if (page && bt_zones_fault(bt, at, uc->uc_mcontext.gregs[REG_ERR] & 2,
+                               (uint64_t)*reg_of(uc, m->s2)))
+        return true;
+    bt->zone_failed = page ? (uint32_t)(b - bt->blocks) + 1 : 0;
+    guest_fault(bt, b, m, uc);
+    return true;
 }
 
 static void on_signal(int signo, siginfo_t *info, void *ucontext)
@@ -94,7 +113,7 @@ static void on_signal(int signo, siginfo_t *info, void *ucontext)
 
     if (interp_vec_signal(signo, ucontext))
         return;
-    if (!stray(signo, info) && guest_fault(ucontext))
+    if (fault(signo, info, ucontext))
         return;
     sigaction(signo, &dfl, NULL);
     if (info->si_code <= 0)

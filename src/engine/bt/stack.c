@@ -155,6 +155,7 @@ void bt_leave(struct bt_tr *t)
     struct bt_opnd m;
 
     bt_access(t, 0, &m);
+    load(t, t->s1, &m); /* it may fault */
     e_lea(&t->e, X86_RSP, X86_RBP, ANY, 0, 8, true);
-    load(t, X86_RBP, &m);
+    e_mov(&t->e, X86_RBP, t->s1);
 }

@@ -16,7 +16,7 @@
  * each slot that the interpreter has for PCIDs (view.c): a change of PCID
  * changes the view.
  */
-#include "engine/bt/priv.h"
+#include "engine/bt/zone.h"
 
 #include "cpu/x86/paging.h"
 
@@ -82,6 +82,7 @@ static void upper_clear(struct bt *bt)
     }
     bt_ib_flush(bt, TLB_SUP);
     bt_ib_flush(bt, TLB_SUPAC);
+    bt_zones_sync(bt, true);
     bt->flushed++;
 }
 
@@ -92,8 +93,13 @@ void bt_ib_flush(struct bt *bt, unsigned k)
         return;
     }
     for (unsigned i = 0; i < PCID_SLOTS; i++)
-        ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user,
-                 BT_IB_USER_N, &bt->views[i].ib_log);
+        bt_ib_flush_view(bt, i);
+}
+
+void bt_ib_flush_view(struct bt *bt, unsigned i)
+{
+    ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user, BT_IB_USER_N,
+             &bt->views[i].ib_log);
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -123,10 +129,11 @@ static void view_switch(struct bt *bt)
 {
     unsigned i = bt->in->pcid_cur;
     uint64_t gen = gen_now(bt, 0);
+    bool same = bt->views[i].gen == gen;
 
     bt->at = i;
     bt->view = bt_view_of(bt->part, bt->cpu->index, i);
-    if (bt->views[i].gen != gen) {
+    if (!same) {
         view_clear(bt, i);
         bt->views[i].gen = gen;
         bt->st.view_clears++;
@@ -139,6 +146,7 @@ static void view_switch(struct bt *bt)
     }
     if (bt->in_run)
         asm volatile("wrgsbase %0" : : "r"(bt->view));
+    bt_zones_view(bt, same);
     bt->flushed++;
     bt->st.view_switches++;
 }
@@ -231,6 +239,8 @@ static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
     struct bt *bt = outer;
 
     keys_drop(bt, va, shift);
+    if (!bt->in->locals_go)
+        bt_zones_drop(bt, va, shift);
     if (!code)
         return;
     if ((va ^ bt->cpu->rip) >> shift == 0)
@@ -271,6 +281,8 @@ static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
 
     tlb_lin_flush(ctx, kind, va, pcid);
     bt_tlb_sync(in->outer);
+    if (kind != X86_FLUSH_PAGE)
+        bt_zones_root(in->outer, false);
 }
 
 static void lin_root(void *ctx, bool keep)
@@ -279,6 +291,7 @@ static void lin_root(void *ctx, bool keep)
 
     tlb_lin_root(ctx, keep);
     bt_tlb_sync(in->outer);
+    bt_zones_root(in->outer, keep);
 }
 
 void bt_tlb_init(struct bt *bt)

@@ -9,6 +9,7 @@
  * may be stricter than its accesses (a page's end, a read-only page).
  */
 #include "engine/bt/front.h"
+#include "engine/bt/zone.h"
 
 /* A wide window meets a page's end too often. */
 #define SPAN_MAX       64
@@ -241,8 +242,15 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     uint16_t ver = reg ? pl->now[ref->key].ver : 0;
     int64_t lo = ref->off + (reg ? pl->now[ref->key].delta : 0);
     int64_t hi = lo + ref->size;
-    int64_t max = ref->key == X86_RSP ? STACK_SPAN_MAX : SPAN_MAX;
+    int64_t max = t->zone               ? 2 * BT_NEAR
+                  : ref->key == X86_RSP ? STACK_SPAN_MAX
+                                        : SPAN_MAX;
     struct bt_win *w;
+
+    if (t->zone &&
+        (ref->key == KEY_ABS ? ref->off == (int32_t)ref->off
+                             : reg && (lo < -BT_NEAR || hi > BT_NEAR)))
+        return;
 
     if (ref->key == KEY_NONE || (reg && (lo < -BT_REACH || hi > BT_REACH)))
         return;
@@ -290,10 +298,11 @@ static void place(struct planner *pl, struct bt_win *w)
     struct bt_tr *t = pl->t;
     unsigned p = w->at;
 
-    while (t->live[p] && p > pl->segment && may_pass(t, p - 1, w->key) &&
+    while (!t->zone && t->live[p] && p > pl->segment &&
+           may_pass(t, p - 1, w->key) &&
            (w->key >= 16 || pl->at[p - 1][w->key].ver == w->ver))
         p--;
-    if (!t->live[p]) {
+    if (!t->zone && !t->live[p]) {
         w->hoisted = p != w->at;
         w->at = (uint8_t)p;
     }
@@ -313,7 +322,7 @@ static void finish(struct planner *pl, unsigned end)
         place(pl, w);
         w->slot = (uint8_t)(k - pl->first);
         /* Two by the stack's page would take it from each other. */
-        if (w->key == X86_RSP && !stack && !t->live[w->at])
+        if (w->key == X86_RSP && !stack && !t->live[w->at] && !t->zone)
             w->stack = stack = true;
         /* Alone it gains nothing by being a window. */
         if (w->count == 1 && !w->stack && !w->hoisted)
@@ -355,13 +364,14 @@ void bt_windows(struct bt_tr *t)
         bool callout = parts(t, i);
 
         refs_of(t, i);
+        t->pin[i] = t->zone && bt_zones_pinned(t->bt, t->va[i]);
         if (t->b->mode & BT_MODE_NOWIN)
             continue;
         if (i != pl.segment && (t->leader[i] || bt_ends(t, i - 1) || callout))
             finish(&pl, i);
         for (unsigned r = 0; r < 16; r++)
             pl.at[i][r] = pl.now[r];
-        for (unsigned k = 0; k < t->nref[i]; k++)
+        for (unsigned k = 0; k < t->nref[i] && !t->pin[i]; k++)
             join(&pl, i, &t->ref[i][k]);
         track(t, i, pl.now);
         if (callout)

@@ -163,6 +163,7 @@ struct interp {
     uint64_t epoch[2];
     uint64_t local[TLB_LOCALS]; /* pieces of the upper half, not global */
     unsigned nlocal;            /* TLB_LOCALS + 1: more than fit */
+    bool locals_go; /* these are being dropped for another address space */
     struct tlb_seen upper_seen;
     uint64_t cs_base; /* outside 64-bit mode: what links were made under */
     uint32_t cs_limit;

@@ -223,8 +223,10 @@ static void locals_drop(struct interp *in)
             upper_new(in);
         return;
     }
+    in->locals_go = true;
     for (unsigned i = 0; i < n; i++)
         drop(in, in->local[i], 12);
+    in->locals_go = false;
 }
 
 void tlb_flush_page(struct interp *in, uint64_t lin)

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Zones (zone.h): their reservations, the tables that lead to them, who uses
+ * them and who rather not.
+ */
+#include "engine/bt/zone_priv.h"
+
+#include "vm/mem.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define KERNEL_ZONES 8    /* kept free of users */
+#define PIN_AFTER    8    /* faults for nothing */
+#define HOT_TICKS    3    /* of user time, before an address space is zoned */
+#define CREDIT       2000 /* faults that it may have; more with each tick */
+#define CREDIT_TICK  60
+#define REST_TICKS   25 /* when it had more */
+
+/* ---- reservations ---- */
+
+static uint8_t *reserve(void)
+{
+    uint8_t *p = mmap(NULL, ZONE_BYTES + 2 * ZONE_GUARD + BIG, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    p += ZONE_GUARD;
+    return p + (-(uintptr_t)p & (BIG - 1)); /* as huge pages are aligned */
+}
+
+void bt_zones_make(struct engine_part *part)
+{
+    struct zones *z;
+
+    if (part->check)
+        return;
+    z = calloc(1, sizeof *z);
+    if (!z)
+        return;
+    pthread_mutex_init(&z->lock, NULL);
+    z->fd = -1;
+    z->nowhere = reserve();
+    while (z->nowhere && z->nzones < ZONES_MAX) {
+        z->zone[z->nzones].base = reserve();
+        if (!z->zone[z->nzones].base)
+            break;
+        z->nzones++;
+    }
+    if (z->nzones < KERNEL_ZONES) {
+        free(z);
+        return;
+    }
+    part->zones = z;
+}
+
+void zone_unmap(uint8_t *at, uint64_t n)
+{
+    if (mmap(at, n, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+             0) == MAP_FAILED)
+        abort();
+}
+
+void bt_zones_reset(struct engine_part *part, struct vm *vm)
+{
+    struct zones *z = part->zones;
+
+    if (!z)
+        return;
+    pthread_mutex_lock(&z->lock);
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win) {
+            zone_unmap(z->zone[i].base, ZONE_BYTES);
+            z->zone[i].win = 0;
+        }
+    zone_map_reset(z);
+    if (z->fd >= 0)
+        close(z->fd);
+    z->mem = vm->mem;
+    z->ram = mem_linear_hva(vm->mem);
+    free(z->shut);
+    z->shut = calloc(mem_ram_bytes(vm->mem) / 4096 / 64 + 1, 8);
+    z->fd = z->ram && z->shut ? mem_dup_fd(vm->mem) : -1;
+    pthread_mutex_unlock(&z->lock);
+}
+
+static void nowhere(struct bt *bt, uint64_t table[256])
+{
+    for (unsigned i = 0; i < 256; i++)
+        table[i] = zone_nowhere(bt->part->zones, i);
+}
+
+void bt_zones_begin(struct bt *bt)
+{
+    if (!bt->part->zones)
+        return;
+    nowhere(bt, bt->zone_sup);
+    for (unsigned i = 0; i < PCID_SLOTS; i++)
+        nowhere(bt, bt_view_of(bt->part, bt->cpu->index, i)->zone_user);
+}
+
+static struct zone *zone_of(struct zones *z, unsigned win, unsigned guest)
+{
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win == win + 1 && z->zone[i].guest == guest)
+            return &z->zone[i];
+    return NULL;
+}
+
+uint8_t *zone_host(struct zones *z, unsigned win, uint64_t va)
+{
+    struct zone *q = zone_of(z, win, zone_guest(va));
+
+    return q ? q->base + (va & (ZONE_BYTES - 1)) : NULL;
+}
+
+static uint64_t *table_of(struct bt *bt, unsigned win)
+{
+    return win == ZONE_KERNEL ? bt->zone_sup : bt->view->zone_user;
+}
+
+/* A reservation for the zone, if there is one left. */
+static void take(struct bt *bt, unsigned win, unsigned guest)
+{
+    struct zones *z = bt->part->zones;
+    struct zone *q = zone_of(z, win, guest);
+    unsigned first = win == ZONE_KERNEL ? 0 : KERNEL_ZONES, n = 0;
+
+    for (unsigned i = 0; i < z->nzones; i++)
+        n += z->zone[i].win == win + 1;
+    if (!q && win != ZONE_KERNEL && n == ZONE_USER_MAX)
+        return;
+    for (unsigned i = first; i < z->nzones && !q; i++)
+        if (!z->zone[i].win) {
+            q = &z->zone[i];
+            q->win = (uint16_t)(win + 1);
+            q->guest = (uint8_t)guest;
+        }
+    if (q)
+        table_of(bt, win)[guest] = (uintptr_t)q->base - zone_base(guest);
+}
+
+/* Only the vCPU whose window it is runs code that may hold its distances. */
+void zone_win_drop(struct bt *bt, unsigned win)
+{
+    struct zones *z = bt->part->zones;
+
+    zone_entries_forget(z, win);
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win == win + 1) {
+            zone_unmap(z->zone[i].base, ZONE_BYTES);
+            z->zone[i].win = 0;
+        }
+    nowhere(bt, table_of(bt, win));
+}
+
+/* ---- who uses them ---- */
+
+static bool may_use(const struct bt *bt)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+    const struct zones *z = bt->part->zones;
+
+    return z && z->fd >= 0 && (cpu->cr4 & X86_CR4_PGE) &&
+           (cpu->cr0 & X86_CR0_WP) && (cpu->efer & X86_EFER_LMA);
+}
+
+void bt_zones_look(struct bt *bt)
+{
+    bool on = may_use(bt);
+
+    if (on == (bt->zoned[1] != 0))
+        return;
+    bt->zoned[1] = on ? BT_MODE_ZONE : 0;
+    bt_ib_flush(bt, TLB_SUP);
+    bt_ib_flush(bt, TLB_SUPAC);
+}
+
+static void user_switch(struct bt *bt, bool on)
+{
+    struct bt_view *v = &bt->views[bt->at];
+
+    v->zoned = bt->zoned[0] = on ? BT_MODE_ZONE : 0;
+    v->hot = 0;
+    v->credit = CREDIT;
+    bt_ib_flush_view(bt, bt->at);
+}
+
+void bt_zones_view(struct bt *bt, bool same)
+{
+    struct bt_view *v = &bt->views[bt->at];
+    uint64_t root = bt->cpu->cr3 & X86_PTE_ADDR;
+    unsigned win = zone_win_of(bt, 0);
+    struct zones *z = bt->part->zones;
+
+    if (!z)
+        return;
+    if (v->root != root) { /* another address space */
+        v->root = root;
+        v->hot = 0;
+        v->rest = 0;
+        if (v->zoned) {
+            pthread_mutex_lock(&z->lock);
+            zone_win_drop(bt, win);
+            pthread_mutex_unlock(&z->lock);
+            v->zoned = 0;
+            bt_ib_flush_view(bt, bt->at);
+        }
+    } else if (!same && v->zoned) {
+        bt_zones_sync(bt, false);
+    }
+    bt->zoned[0] = v->zoned;
+}
+
+void bt_zones_tick(struct bt *bt)
+{
+    struct bt_view *v = &bt->views[bt->at];
+    unsigned win = zone_win_of(bt, 0);
+    struct zones *z = bt->part->zones;
+
+    if (!may_use(bt))
+        return;
+    if (v->rest) {
+        v->rest--;
+    } else if (!v->zoned) {
+        if (++v->hot >= HOT_TICKS) {
+            z->win[win].root = v->root = bt->cpu->cr3 & X86_PTE_ADDR;
+            user_switch(bt, true);
+            bt->st.zone_users++;
+        }
+    } else if (v->credit < 0) {
+        pthread_mutex_lock(&z->lock);
+        zone_win_drop(bt, win);
+        pthread_mutex_unlock(&z->lock);
+        user_switch(bt, false);
+        v->rest = REST_TICKS;
+        bt->st.zone_rests++;
+    } else if (v->credit < CREDIT) {
+        v->credit += CREDIT_TICK;
+    }
+}
+
+/* ---- faults ---- */
+
+bool bt_zones_have(const struct engine_part *part, uint64_t host)
+{
+    const struct zones *z = part->zones;
+    uint64_t n = ZONE_BYTES + 2 * ZONE_GUARD;
+
+    if (!z)
+        return false;
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (host + ZONE_GUARD - (uintptr_t)z->zone[i].base < n)
+            return true;
+    return host + ZONE_GUARD - (uintptr_t)z->nowhere < n;
+}
+
+/* A zone without a reservation: does the root have anything there? */
+static void miss(struct bt *bt, uint64_t distance)
+{
+    struct zones *z = bt->part->zones;
+    unsigned guest = zone_guest((uintptr_t)z->nowhere - distance);
+    bool user = bt->mode & BT_MODE_CPL3;
+    uint64_t e[2];
+
+    bt->st.zone_nowhere++;
+    if (zone_nowhere(z, guest) != distance || user != (guest < 128))
+        return;
+    if (!mem_read(z->mem, gpa((bt->cpu->cr3 & X86_PTE_ADDR) + 16 * guest), e,
+                  sizeof e) &&
+        ((e[0] | e[1]) & X86_PTE_P))
+        take(bt, user ? zone_win_of(bt, 0) : ZONE_KERNEL, guest);
+}
+
+bool bt_zones_fault(struct bt *bt, uint64_t host, bool write, uint64_t distance)
+{
+    struct zones *z = bt->part->zones;
+    unsigned user = zone_win_of(bt, 0);
+    bool ok = false;
+
+    pthread_mutex_lock(&z->lock);
+    for (unsigned i = 0; i < z->nzones; i++) {
+        const struct zone *q = &z->zone[i];
+        uint64_t off = host - (uintptr_t)q->base;
+        unsigned win = q->win - 1U;
+
+        if (off >= ZONE_BYTES)
+            continue;
+        if (q->win && (win == ZONE_KERNEL || win == user))
+            ok = zone_map_fault(bt, win, zone_base(q->guest) + off, write);
+        break;
+    }
+    if (host - (uintptr_t)z->nowhere < ZONE_BYTES)
+        miss(bt, distance);
+    pthread_mutex_unlock(&z->lock);
+    bt->views[bt->at].credit -= bt->mode & BT_MODE_CPL3 ? 1 : 0;
+    bt->st.zone_fails += !ok;
+    return ok;
+}
+
+static unsigned pin_of(uint64_t va)
+{
+    return (unsigned)(va * UINT64_C(0x9e3779b97f4a7c15) >> 52) & (PINS - 1);
+}
+
+bool bt_zones_pin(struct bt *bt, uint64_t va)
+{
+    struct zones *z = bt->part->zones;
+    unsigned i = pin_of(va);
+    bool now = false;
+
+    pthread_mutex_lock(&z->lock);
+    if (z->pin[i] != va) {
+        z->pin[i] = va;
+        z->pin_faults[i] = 0;
+    }
+    if (z->pin_faults[i] < PIN_AFTER)
+        now = ++z->pin_faults[i] == PIN_AFTER;
+    pthread_mutex_unlock(&z->lock);
+    bt->st.zone_pins += now;
+    return now;
+}
+
+bool bt_zones_pinned(const struct bt *bt, uint64_t va)
+{
+    const struct zones *z = bt->part->zones;
+    unsigned i = pin_of(va);
+
+    return z && z->pin[i] == va && z->pin_faults[i] == PIN_AFTER;
+}

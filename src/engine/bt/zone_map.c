@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What is mapped in zones. Each fault walks the page tables anew, so an entry
+ * is never older than the last flush. Large pages are mapped in pieces of
+ * 2 MiB, whose pages that are code or watched are made read-only one by one.
+ * Small pages take their neighbours along that the guest has used.
+ */
+#include "engine/bt/zone_priv.h"
+
+#include "vm/mem.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#ifndef MADV_COLLAPSE
+#    define MADV_COLLAPSE 25
+#endif
+#define AROUND 16U /* pages that a fault looks at */
+
+static unsigned hash(uint64_t key)
+{
+    return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - ZHASH_BITS));
+}
+
+/* Of small and big pieces at one address. */
+static unsigned hash_gpa(uint64_t at, bool big)
+{
+    return hash(big ? ~(at >> 21) : at >> 12);
+}
+
+static unsigned hash_va(unsigned win, uint64_t at, bool big)
+{
+    return hash((big ? ~(at >> 21) : at >> 12) ^ (uint64_t)win << 40);
+}
+
+static uint64_t bytes_of(const struct zentry *e)
+{
+    return e->big ? BIG : 4096;
+}
+
+static struct zentry *find(struct zones *z, unsigned win, uint64_t va, bool big)
+{
+    uint64_t at = va & ~((big ? BIG : 4096) - 1);
+    uint32_t i = z->by_va[hash_va(win, at, big)];
+
+    while (i) {
+        struct zentry *e = &z->entry[i - 1];
+
+        if (e->va == at && e->big == big && e->win == win)
+            return e;
+        i = e->next_va;
+    }
+    return NULL;
+}
+
+/* ---- entries ---- */
+
+void zone_map_reset(struct zones *z)
+{
+    for (unsigned i = 0; i < ZONE_WINS; i++) {
+        free(z->win[i].list);
+        z->win[i] = (struct zwin){.n = 0};
+    }
+    z->nentries = z->free = z->nlocals = 0;
+    z->npaths = 0;
+    z->no_locals = false;
+    memset(z->by_va, 0, sizeof z->by_va);
+    memset(z->by_gpa, 0, sizeof z->by_gpa);
+    memset(z->pin, 0, sizeof z->pin);
+    memset(z->pin_faults, 0, sizeof z->pin_faults);
+}
+
+static void chain(struct zones *z, struct zentry *e)
+{
+    uint32_t *v = &z->by_va[hash_va(e->win, e->va, e->big)];
+    uint32_t *g = &z->by_gpa[hash_gpa(e->gpa, e->big)];
+
+    e->next_va = *v;
+    e->next_gpa = *g;
+    *v = *g = (uint32_t)(e - z->entry) + 1;
+}
+
+static void unchain(struct zones *z, const struct zentry *e)
+{
+    uint32_t i = (uint32_t)(e - z->entry) + 1;
+    uint32_t *v = &z->by_va[hash_va(e->win, e->va, e->big)];
+    uint32_t *g = &z->by_gpa[hash_gpa(e->gpa, e->big)];
+
+    while (*v != i)
+        v = &z->entry[*v - 1].next_va;
+    *v = e->next_va;
+    while (*g != i)
+        g = &z->entry[*g - 1].next_gpa;
+    *g = e->next_gpa;
+}
+
+static void forget(struct zones *z, struct zentry *e)
+{
+    struct zwin *w = &z->win[e->win];
+    uint32_t last = w->list[--w->n];
+
+    unchain(z, e);
+    w->list[e->at] = last;
+    z->entry[last].at = e->at;
+    w->larger -= e->shift > 21;
+    if (e->path)
+        zone_local_drop(z, e);
+    e->next_va = z->free;
+    z->free = (uint32_t)(e - z->entry) + 1;
+}
+
+void zone_entry_drop(struct bt *bt, struct zentry *e)
+{
+    struct zones *z = bt->part->zones;
+    uint8_t *at = zone_host(z, e->win, e->va);
+
+    if (at)
+        zone_unmap(at, bytes_of(e));
+    forget(z, e);
+    bt->st.zone_drops++;
+}
+
+void zone_entries_forget(struct zones *z, unsigned win)
+{
+    while (z->win[win].n)
+        forget(z, &z->entry[z->win[win].list[z->win[win].n - 1]]);
+}
+
+/* Return: NULL: no room. */
+static struct zentry *entry_new(struct zones *z, unsigned win)
+{
+    struct zwin *w = &z->win[win];
+    uint32_t i = z->free;
+
+    if (w->n == w->room) {
+        uint32_t room = w->room ? 2 * w->room : 256;
+        uint32_t *p = realloc(w->list, room * sizeof *p);
+
+        if (!p)
+            return NULL;
+        w->list = p;
+        w->room = room;
+    }
+    if (i)
+        z->free = z->entry[i - 1].next_va;
+    else if (z->nentries < ENTRIES_MAX)
+        i = ++z->nentries;
+    else
+        return NULL;
+    z->entry[i - 1] = (struct zentry){.win = (uint16_t)win, .at = w->n};
+    w->list[w->n++] = i - 1;
+    return &z->entry[i - 1];
+}
+
+/* ---- mapping ---- */
+
+static uint64_t offset_of(struct zones *z, uint64_t at)
+{
+    uint32_t word;
+    uint8_t *p = mem_tlb_page(z->mem, gpa(at), MEM_READ, &word);
+
+    return p ? (uint64_t)(p - z->ram) : UINT64_MAX;
+}
+
+/* Stores to it must be seen. */
+static bool special(struct zones *z, uint64_t at)
+{
+    const _Atomic uint32_t *word = mem_page_word(z->mem, gpa(at));
+
+    return !word || (atomic_load(word) & (MEM_CODE | MEM_WATCH));
+}
+
+static bool shut(const struct zones *z, uint64_t off)
+{
+    return z->shut[off >> 18] >> (off >> 12 & 63) & 1;
+}
+
+static void shut_set(struct zones *z, uint64_t off, bool on)
+{
+    if (on)
+        z->shut[off >> 18] |= BIT(off >> 12 & 63);
+    else
+        z->shut[off >> 18] &= ~BIT(off >> 12 & 63);
+}
+
+static void shut_specials(struct zones *z, const struct zentry *e, uint8_t *at,
+                          uint64_t off)
+{
+    uint64_t n = bytes_of(e), run = 0;
+    uint32_t word;
+
+    for (uint64_t i = 0; i <= n; i += 4096) {
+        bool s = i < n && special(z, e->gpa + i);
+
+        if (i < n && !s) {
+            mem_tlb_page(z->mem, gpa(e->gpa + i), MEM_WRITE, &word);
+            shut_set(z, off + i, false);
+        }
+        if (s) {
+            run += 4096;
+        } else if (run) {
+            mprotect(at + i - run, run, PROT_READ);
+            run = 0;
+        }
+    }
+}
+
+/* Whoever marks a page sets its mark first and then comes to revoke, for which
+ * it waits for our lock: so either we see the mark, or it sees our mapping. */
+static bool entry_map(struct zones *z, struct zentry *e, bool write)
+{
+    uint8_t *at = zone_host(z, e->win, e->va);
+    uint64_t off = offset_of(z, e->gpa);
+    int flags = MAP_SHARED | MAP_FIXED;
+
+    if (!e->big && e->win != ZONE_KERNEL)
+        flags |= MAP_POPULATE;
+    if (!at || off == UINT64_MAX ||
+        mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0), flags,
+             z->fd, (off_t)off) == MAP_FAILED)
+        return false;
+    if (e->big && e->win != ZONE_KERNEL &&
+        write) /* fewer misses of the host's */
+        (void)madvise(at, BIG, MADV_COLLAPSE);
+    e->write = write;
+    if (write)
+        shut_specials(z, e, at, off);
+    return true;
+}
+
+static bool big_fits(struct zones *z, const struct x86_walk *w, uint64_t va)
+{
+    uint64_t at = w->gpa.v & ~(BIG - 1);
+
+    return w->shift >= 21 && ((w->gpa.v ^ va) & (BIG - 1)) == 0 &&
+           mem_is_ram(z->mem, gpa(at), BIG) &&
+           offset_of(z, at + BIG - 4096) == offset_of(z, at) + BIG - 4096;
+}
+
+static bool entry_add(struct bt *bt, unsigned win, uint64_t va,
+                      const struct x86_walk *w, bool write)
+{
+    struct zones *z = bt->part->zones;
+    bool big = big_fits(z, w, va);
+    uint64_t mask = (big ? BIG : 4096) - 1;
+    struct zentry *e = entry_new(z, win);
+
+    if (!e)
+        return false;
+    e->va = va & ~mask;
+    e->gpa = w->gpa.v & ~mask;
+    e->shift = w->shift;
+    e->big = big;
+    z->win[win].larger += e->shift > 21;
+    chain(z, e);
+    if ((win == ZONE_KERNEL && !w->global && !zone_local_add(bt, e)) ||
+        !entry_map(z, e, write && (big || !special(z, e->gpa)))) {
+        zone_entry_drop(bt, e);
+        return false;
+    }
+    bt->st.zone_maps++;
+    return true;
+}
+
+/* ---- page tables ---- */
+
+/* The leaf that translates @va, as the tables are now, and what all levels
+ * allow. Return: its shift; 0: none. */
+static unsigned leaf(struct zones *z, uint64_t cr3, uint64_t va, uint64_t *pte)
+{
+    uint64_t at = cr3, e, all = X86_PTE_RW | X86_PTE_US;
+
+    for (unsigned shift = 39;; shift -= 9) {
+        const uint8_t *table = zone_table(z, at);
+
+        if (!table)
+            return 0;
+        e = zone_pte(table, va, shift);
+        if (!(e & X86_PTE_P))
+            return 0;
+        all &= e;
+        if (shift == 12 || (shift < 39 && (e & X86_PTE_PS))) {
+            *pte = (e & ~(X86_PTE_RW | X86_PTE_US)) | all;
+            return shift;
+        }
+        at = e;
+    }
+}
+
+static bool still(struct zones *z, uint64_t cr3, const struct zentry *e)
+{
+    uint64_t pte, need = X86_PTE_A, at;
+    unsigned shift = leaf(z, cr3, e->va, &pte);
+
+    if (e->win != ZONE_KERNEL)
+        need |= X86_PTE_US;
+    else if (!e->path)
+        need |= X86_PTE_G;
+    if (e->write)
+        need |= X86_PTE_RW | X86_PTE_D;
+    if (shift != e->shift || (pte & need) != need)
+        return false;
+    at = pte & X86_PTE_ADDR & ~(BIT(shift) - 1);
+    return at + (e->va & (BIT(shift) - 1) & ~(bytes_of(e) - 1)) == e->gpa;
+}
+
+void bt_zones_sync(struct bt *bt, bool upper)
+{
+    struct zones *z = bt->part ? bt->part->zones : NULL;
+    unsigned win = upper ? ZONE_KERNEL : zone_win_of(bt, 0), gone = 0;
+
+    if (!z || !z->win[win].n)
+        return;
+    pthread_mutex_lock(&z->lock);
+    bt->st.zone_syncs++;
+    if (!upper && z->win[win].root != (bt->cpu->cr3 & X86_PTE_ADDR))
+        zone_win_drop(bt, win);
+    for (uint32_t i = z->win[win].n; i > 0; i--) {
+        struct zentry *e = &z->entry[z->win[win].list[i - 1]];
+
+        if (still(z, bt->cpu->cr3, e))
+            continue;
+        zone_entry_drop(bt, e);
+        if (++gone > 64 && !upper) { /* one piece is cheaper */
+            zone_win_drop(bt, win);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&z->lock);
+}
+
+/* ---- faults ---- */
+
+static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
+                        const struct x86_walk *w, bool write)
+{
+    uint64_t page = va & ~UINT64_C(4095), at = w->gpa.v & ~UINT64_C(4095);
+    struct zones *z = bt->part->zones;
+    uint32_t word;
+
+    if (e->gpa + (page - e->va) != at || e->shift != w->shift) {
+        zone_entry_drop(bt, e);
+        return true; /* once more */
+    }
+    if (!write)
+        return true;
+    if (special(z, at)) {
+        bt->st.zone_code++;
+        return false;
+    }
+    if (!e->write)
+        return entry_map(z, e, true);
+    mem_tlb_page(z->mem, gpa(at), MEM_WRITE, &word);
+    shut_set(z, offset_of(z, at), false);
+    return mprotect(zone_host(z, e->win, page), 4096, PROT_READ | PROT_WRITE) ==
+               0 &&
+           !special(z, at);
+}
+
+/* Neighbours that the guest has used, too. */
+static void around(struct bt *bt, unsigned win, uint64_t va)
+{
+    uint64_t first = va & ~(uint64_t)(AROUND * 4096 - 1), pte;
+    struct zones *z = bt->part->zones;
+
+    for (unsigned i = 0; i < AROUND; i++) {
+        uint64_t at = first + i * UINT64_C(4096);
+        struct x86_walk w = {.shift = 12};
+
+        if (at == (va & ~UINT64_C(4095)) || find(z, win, at, false) ||
+            leaf(z, bt->cpu->cr3, at, &pte) != 12 || !(pte & X86_PTE_A) ||
+            !(pte & X86_PTE_US))
+            continue;
+        w.gpa = gpa(pte & X86_PTE_ADDR);
+        if (mem_is_ram(z->mem, w.gpa, 4096))
+            entry_add(bt, win, at, &w, (pte & X86_PTE_RW) && (pte & X86_PTE_D));
+    }
+}
+
+bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
+{
+    uint32_t w_bit = win == ZONE_KERNEL ? X86_ALLOW_SUP_W : X86_ALLOW_USER_W;
+    struct zones *z = bt->part->zones;
+    struct x86_walk w;
+    struct zentry *e;
+
+    if (x86_walk(bt->cpu, gva(va), write ? X86_LIN_WRITE : X86_LIN_READ, &w)) {
+        bt->st.zone_walks++;
+        return false;
+    }
+    if (!mem_is_ram(z->mem, gpa(w.gpa.v & ~UINT64_C(4095)), 4096)) {
+        bt->st.zone_odd++;
+        return false;
+    }
+    e = find(z, win, va, true);
+    if (!e)
+        e = find(z, win, va, false);
+    if (e)
+        return entry_fault(bt, e, va, &w, write);
+    if (!entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit))) {
+        bt->st.zone_odd++;
+        return false;
+    }
+    if (win != ZONE_KERNEL && w.shift == 12)
+        around(bt, win, va);
+    if (write && special(z, w.gpa.v & ~UINT64_C(4095))) {
+        bt->st.zone_code++;
+        return false;
+    }
+    return true;
+}
+
+/* ---- drops ---- */
+
+void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift)
+{
+    struct zones *z = bt->part->zones;
+    struct zentry *e;
+    struct zwin *w;
+    unsigned win;
+
+    if (!z)
+        return;
+    win = zone_win_of(bt, va);
+    w = &z->win[win];
+    if (!__atomic_load_n(&w->n, __ATOMIC_RELAXED))
+        return;
+    pthread_mutex_lock(&z->lock);
+    if (shift == 12 && !w->larger) {
+        for (unsigned big = 0; big < 2; big++) {
+            e = find(z, win, va, big);
+            if (e)
+                zone_entry_drop(bt, e);
+        }
+    } else {
+        for (uint32_t i = w->n; i > 0; i--) {
+            e = &z->entry[w->list[i - 1]];
+            if ((e->va ^ va) >> (e->shift > shift ? e->shift : shift) == 0)
+                zone_entry_drop(bt, e);
+        }
+    }
+    pthread_mutex_unlock(&z->lock);
+}
+
+static void unwrite(struct zones *z, struct zentry *e, uint64_t at)
+{
+    if (!e->write)
+        return;
+    mprotect(zone_host(z, e->win, e->va + (at - e->gpa)), 4096, PROT_READ);
+    e->write = e->big;
+}
+
+void bt_zones_revoke(struct engine_part *part, gpa_t g, bool all)
+{
+    struct zones *z = part->zones;
+    uint64_t at = g.v & ~UINT64_C(4095), off;
+
+    if (!z || z->fd < 0)
+        return;
+    pthread_mutex_lock(&z->lock);
+    for (unsigned win = 0; all && win < ZONE_WINS; win++)
+        for (uint32_t i = 0; i < z->win[win].n; i++) {
+            struct zentry *e = &z->entry[z->win[win].list[i]];
+
+            if (e->write)
+                mprotect(zone_host(z, win, e->va), bytes_of(e), PROT_READ);
+            e->write = false;
+        }
+    off = offset_of(z, at);
+    for (unsigned big = 0; big < 2 && !all && off != UINT64_MAX; big++) {
+        uint64_t key = at & ~((big ? BIG : 4096) - 1);
+
+        if (big && shut(z, off))
+            break;
+        for (uint32_t i = z->by_gpa[hash_gpa(key, big)]; i;
+             i = z->entry[i - 1].next_gpa)
+            if (z->entry[i - 1].gpa == key && z->entry[i - 1].big == big)
+                unwrite(z, &z->entry[i - 1], at);
+        if (big)
+            shut_set(z, off, true);
+    }
+    pthread_mutex_unlock(&z->lock);
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the files of zones (zone.h) share. All of it is under zones->lock, which
+ * is held for no wait.
+ */
+#ifndef DOPPEL_ENGINE_BT_ZONE_PRIV_H
+#define DOPPEL_ENGINE_BT_ZONE_PRIV_H
+
+#include "engine/bt/zone.h"
+
+#include "cpu/x86/paging.h"
+
+#define ZONE_BITS   40
+#define ZONE_BYTES  (UINT64_C(1) << ZONE_BITS)
+#define ZONE_GUARD  (UINT64_C(4) << 30) /* displacements have 32 bits */
+#define ZONES_MAX   64
+#define ZONE_KERNEL 0U /* the kernel's window; others: 1 + cpu * slots + slot  \
+                        */
+#define ZONE_WINS     (1 + X86_CPUS_MAX * PCID_SLOTS)
+#define ZONE_USER_MAX 4      /* zones of a user's window */
+#define ENTRIES_MAX   24576U /* mappings are limited, too: vm.max_map_count */
+#define ZHASH_BITS    15
+#define BIG           (UINT64_C(2) << 20)
+#define PATHS_MAX     32
+#define LOCALS_MAX    2048U
+#define PINS          4096U
+
+/* What is mapped: a page, or 2 MiB of a larger one. */
+struct zentry {
+    uint64_t va, gpa, pte;
+    uint32_t next_va, next_gpa; /* index + 1 */
+    uint32_t at;                /* its place in its window's list */
+    uint32_t local;             /* ... in the list of pages not global */
+    uint16_t win;
+    uint8_t shift; /* of the guest's page */
+    uint8_t path;  /* + 1: of a page of the kernel's that is not global */
+    bool big, write;
+};
+
+/* Page tables on the way to a piece of 2 MiB with pages that are not global:
+ * entries as they were, and where the lower ones lie. */
+struct zpath {
+    uint64_t at; /* va >> 21 */
+    uint64_t e[3];
+    const uint8_t *table[3]; /* of e[1], of e[2], of the pages */
+};
+
+struct zone {
+    uint8_t *base; /* of the 1 TiB */
+    uint16_t win;  /* + 1; 0: free */
+    uint8_t guest; /* which it holds, by bits 40-47 */
+};
+
+/* One translation of addresses: the kernel's, or a PCID slot's of a vCPU. */
+struct zwin {
+    uint64_t root;  /* user: page of CR3 that it was made under */
+    uint32_t *list; /* entries */
+    uint32_t n, room;
+    uint32_t larger; /* entries of pages above 2 MiB */
+};
+
+struct zones {
+    pthread_mutex_t lock;
+    struct mem *mem;
+    uint8_t *ram;   /* mem_linear_hva */
+    uint64_t *shut; /* pages of RAM that no big piece lets be written */
+    int fd;
+    uint8_t *nowhere;
+    struct zone zone[ZONES_MAX];
+    unsigned nzones;
+    struct zwin win[ZONE_WINS];
+    struct zentry entry[ENTRIES_MAX];
+    uint32_t nentries, free; /* index + 1 */
+    uint32_t by_va[1U << ZHASH_BITS], by_gpa[1U << ZHASH_BITS];
+    struct zpath path[PATHS_MAX];
+    unsigned npaths;
+    uint32_t local[LOCALS_MAX]; /* entries */
+    uint32_t nlocals;
+    bool no_locals; /* roots differ in what their upper halves hold */
+    /* instructions that fault for nothing, by a hash of their address */
+    uint64_t pin[PINS];
+    uint8_t pin_faults[PINS];
+};
+
+static inline uint64_t zone_base(unsigned guest)
+{
+    uint64_t va = (uint64_t)guest << ZONE_BITS;
+
+    return va >> 47 ? va | ~BITS(47, 0) : va;
+}
+
+static inline unsigned zone_guest(uint64_t va)
+{
+    return (unsigned)(va >> ZONE_BITS) & 255;
+}
+
+static inline uint64_t zone_nowhere(const struct zones *z, unsigned guest)
+{
+    return (uintptr_t)z->nowhere - zone_base(guest);
+}
+
+static inline unsigned zone_win_of(const struct bt *bt, uint64_t va)
+{
+    return va >> 63 ? ZONE_KERNEL : 1 + bt->cpu->index * PCID_SLOTS + bt->at;
+}
+
+/* ---- zone.c ---- */
+
+/** zone_host() - where @va of window @win is mapped, or NULL */
+uint8_t *zone_host(struct zones *z, unsigned win, uint64_t va);
+/** zone_unmap() - the reservation again: never a hole that something else may
+ * fill */
+void zone_unmap(uint8_t *at, uint64_t n);
+/** zone_win_drop() - all of a window's, its reservations too */
+void zone_win_drop(struct bt *bt, unsigned win);
+
+/* ---- zone_map.c ---- */
+
+void zone_map_reset(struct zones *z);
+bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write);
+void zone_entry_drop(struct bt *bt, struct zentry *e);
+/** zone_entries_forget() - a window's entries, which are unmapped already */
+void zone_entries_forget(struct zones *z, unsigned win);
+
+/* ---- zone_local.c ---- */
+
+bool zone_local_add(struct bt *bt, struct zentry *e);
+void zone_local_drop(struct zones *z, const struct zentry *e);
+const uint8_t *zone_table(struct zones *z, uint64_t at);
+
+static inline uint64_t zone_pte(const uint8_t *table, uint64_t va,
+                                unsigned shift)
+{
+    const uint64_t *e = (const uint64_t *)(const void *)table;
+
+    return __atomic_load_n(&e[va >> shift & 511], __ATOMIC_RELAXED);
+}
+
+#endif

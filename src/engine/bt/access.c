@@ -225,13 +225,18 @@ static void access_zone(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     const struct bt_ref *ref = &t->ref[t->at][k];
     unsigned base = t->s1, slot;
 
-    if (ref->key == KEY_ABS && fits32(ref->off)) {
+    if (ref->key == KEY_ABS) {
         slot = (unsigned)BT_ZONE(bt_kind(t)) +
                8 * ((unsigned)((uint64_t)ref->off >> 40) & 255);
         if (t->s2_has != slot)
             e_load(&t->e, t->s2, slot);
         t->s2_has = (uint16_t)slot;
-        *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
+        if (fits32(ref->off)) {
+            *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
+        } else {
+            e_mov_imm(&t->e, t->s1, (uint64_t)ref->off);
+            *m = (struct bt_opnd){t->s1, t->s2, 0, false};
+        }
         return;
     }
     if (simple(ref) && ref->key < 16 && ref->off < BT_NEAR &&

@@ -18,6 +18,7 @@
 
 #define BT_REGION_INSNS 32
 #define BT_BLOCK_INSNS  32 /* in check mode */
+#define BT_ZONE_LATE    64
 #define BT_WINDOWS      16
 
 /* A place in translated code from where C is entered. */
@@ -260,7 +261,8 @@ struct bt {
         struct bt_log log[3], ib_log;
         uint64_t root;  /* CR3's page */
         uint32_t zoned; /* BT_MODE_ZONE or 0 */
-        uint32_t hot, rest; /* ticks */
+        uint64_t hot;       /* host TSC that it ran for */
+        uint32_t rest;      /* ticks */
         int32_t credit;     /* faults that it may still have */
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
@@ -285,6 +287,8 @@ struct bt {
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
     uint32_t code_at, cold_at, ncells, nsites, nmaps;
+    uint32_t zone_late_n;   /* user pages to be dropped before user code runs */
+    uint64_t zone_late[BT_ZONE_LATE];
     uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
     uint64_t ticked;        /* host TSC: bt_zones_tick */
     bool dropped;           /* blocks were dropped since the flag was cleared */

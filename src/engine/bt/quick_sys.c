@@ -83,6 +83,8 @@ static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
     uint32_t old = bt->mode;
     const void *code;
 
+    if (kind == TLB_USER && bt->zone_late_n)
+        return NULL;
     bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3 | BT_MODE_ZONE)) | kind |
                bt->zoned[kind != TLB_USER] |
                (cpl == 3 ? BT_MODE_CPL3 : 0);

@@ -15,7 +15,9 @@
 
 #include <x86intrin.h>
 
-#define TICK (UINT64_C(1) << 22) /* of the host's TSC: a millisecond or two */
+/* Of the host's TSC: a millisecond or two, and some. */
+#define TICK     (UINT64_C(1) << 22)
+#define TICK_MAX (3 * TICK)
 
 uint32_t bt_mode_now(const struct bt *bt)
 {
@@ -216,6 +218,8 @@ static bool must_leave(struct bt *bt)
     if (interp_must_step(in))
         return true;
     bt_zones_look(bt);
+    if (cpu->cpl == 3)
+        bt_zones_late(bt);
     mode = bt_mode_now(bt);
     if (mode == BT_MODE_NONE)
         return true;
@@ -526,6 +530,18 @@ static void run_some(struct bt *bt)
     bt->st.interp_insns += bt->cpu->icount - before;
 }
 
+/* The guest's timer ends translated code some hundred times a second: if that
+ * was user code, much of the time since went into it. */
+static void user_time(struct bt *bt)
+{
+    uint64_t now = __rdtsc(), ran = now - bt->ticked;
+
+    if (bt->cpu->cpl != 3 || ran < TICK)
+        return;
+    bt->ticked = now;
+    bt_zones_tick(bt, ran < TICK_MAX ? ran : TICK_MAX);
+}
+
 void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
 {
     struct bt *bt = bt_of(v);
@@ -556,10 +572,7 @@ void bt_run(struct engine_vcpu *v, uint64_t max_insns, struct exit_rec *exit)
         if (interp_attend(in, &exit->reason))
             break;
         run_some(bt);
-        if (bt->cpu->cpl == 3 && __rdtsc() - bt->ticked > TICK) {
-            bt->ticked = __rdtsc();
-            bt_zones_tick(bt);
-        }
+        user_time(bt);
     }
     if (UNLIKELY(bt->check))
         bt_check_leave(bt);

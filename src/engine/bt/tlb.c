@@ -131,6 +131,8 @@ static void view_switch(struct bt *bt)
     uint64_t gen = gen_now(bt, 0);
     bool same = bt->views[i].gen == gen;
 
+    bt_zones_late(bt);
+
     bt->at = i;
     bt->view = bt_view_of(bt->part, bt->cpu->index, i);
     if (!same) {

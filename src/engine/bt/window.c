@@ -248,10 +248,8 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     struct bt_win *w;
 
     if (t->zone &&
-        (ref->key == KEY_ABS ? ref->off == (int32_t)ref->off
-                             : reg && (lo < -BT_NEAR || hi > BT_NEAR)))
+        (ref->key == KEY_ABS || (reg && (lo < -BT_NEAR || hi > BT_NEAR))))
         return;
-
     if (ref->key == KEY_NONE || (reg && (lo < -BT_REACH || hi > BT_REACH)))
         return;
     for (unsigned k = pl->first; k < t->nwins; k++) {

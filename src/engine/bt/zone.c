@@ -11,12 +11,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define KERNEL_ZONES 8    /* kept free of users */
-#define PIN_AFTER    8    /* faults for nothing */
-#define HOT_TICKS    3    /* of user time, before an address space is zoned */
-#define CREDIT       2000 /* faults that it may have; more with each tick */
-#define CREDIT_TICK  60
-#define REST_TICKS   25 /* when it had more */
+#define KERNEL_ZONES 8 /* kept free of users */
+#define PIN_AFTER    8 /* faults for nothing */
+/* Host TSC in user code, before an address space is zoned: some 100 ms. */
+#define HOT_TSC (UINT64_C(1) << 28)
+#define CREDIT      2000 /* faults that it may have; more with each tick */
+#define CREDIT_TICK 60
+#define REST_TICKS  25 /* when it had more */
 
 /* ---- reservations ---- */
 
@@ -215,7 +216,7 @@ void bt_zones_view(struct bt *bt, bool same)
     bt->zoned[0] = v->zoned;
 }
 
-void bt_zones_tick(struct bt *bt)
+void bt_zones_tick(struct bt *bt, uint64_t ran)
 {
     struct bt_view *v = &bt->views[bt->at];
     unsigned win = zone_win_of(bt, 0);
@@ -226,7 +227,8 @@ void bt_zones_tick(struct bt *bt)
     if (v->rest) {
         v->rest--;
     } else if (!v->zoned) {
-        if (++v->hot >= HOT_TICKS) {
+        v->hot += ran;
+        if (v->hot >= HOT_TSC) {
             z->win[win].root = v->root = bt->cpu->cr3 & X86_PTE_ADDR;
             user_switch(bt, true);
             bt->st.zone_users++;

@@ -28,9 +28,10 @@ void bt_zones_reset(struct engine_part *part, struct vm *vm);
 void bt_zones_begin(struct bt *bt);
 /** bt_zones_look() - whether kernel code may use zones now: bt->zoned[1] */
 void bt_zones_look(struct bt *bt);
-/** bt_zones_tick() - called some hundred times a second of user time: whether
- * the address space has run for long enough: bt->zoned[0] */
-void bt_zones_tick(struct bt *bt);
+/** bt_zones_tick() - user code has run; called some hundred times a second
+ * @ran: host TSC since the last call, about
+ * Whether its address space is zoned now: bt->zoned[0]. */
+void bt_zones_tick(struct bt *bt, uint64_t ran);
 /** bt_zones_view() - CR3 was written; the slot's view is the current one
  * @same: its entries in the TLB are still good */
 void bt_zones_view(struct bt *bt, bool same);
@@ -47,6 +48,9 @@ bool bt_zones_pin(struct bt *bt, uint64_t va);
 bool bt_zones_pinned(const struct bt *bt, uint64_t va);
 /** bt_zones_drop() - what is held of @va's page of 2^@shift bytes or more */
 void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift);
+/** bt_zones_late() - the drops of user pages that waited; before user code runs
+ * and before another view is taken */
+void bt_zones_late(struct bt *bt);
 /** bt_zones_sync() - drop what the page tables say no longer, of a half */
 void bt_zones_sync(struct bt *bt, bool upper);
 /** bt_zones_root() - CR3 was written; @keep: without a flush. The kernel's

@@ -15,7 +15,7 @@
 #ifndef MADV_COLLAPSE
 #    define MADV_COLLAPSE 25
 #endif
-#define AROUND 16U /* pages that a fault looks at */
+#define AROUND 32U /* pages that a fault looks at */
 
 static unsigned hash(uint64_t key)
 {
@@ -211,13 +211,9 @@ static bool entry_map(struct zones *z, struct zentry *e, bool write)
 {
     uint8_t *at = zone_host(z, e->win, e->va);
     uint64_t off = offset_of(z, e->gpa);
-    int flags = MAP_SHARED | MAP_FIXED;
-
-    if (!e->big && e->win != ZONE_KERNEL)
-        flags |= MAP_POPULATE;
     if (!at || off == UINT64_MAX ||
-        mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0), flags,
-             z->fd, (off_t)off) == MAP_FAILED)
+        mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0),
+             MAP_SHARED | MAP_FIXED, z->fd, (off_t)off) == MAP_FAILED)
         return false;
     if (e->big && e->win != ZONE_KERNEL &&
         write) /* fewer misses of the host's */
@@ -357,23 +353,76 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
            !special(z, at);
 }
 
-/* Neighbours that the guest has used, too. */
+struct page {
+    uint64_t gpa;
+    bool ok, write;
+};
+
+/* @n pages in a row here and there, as one mapping. */
+static void run_map(struct bt *bt, unsigned win, uint64_t va,
+                    const struct page *p, unsigned n)
+{
+    struct zones *z = bt->part->zones;
+    uint8_t *at = zone_host(z, win, va);
+    uint64_t off = offset_of(z, p->gpa);
+    uint32_t word;
+
+    if (!at || mmap(at, n * 4096UL, PROT_READ | (p->write ? PROT_WRITE : 0),
+                    MAP_SHARED | MAP_FIXED | MAP_POPULATE, z->fd,
+                    (off_t)off) == MAP_FAILED)
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        struct zentry *e = entry_new(z, win);
+
+        if (!e) {
+            zone_unmap(at + i * 4096UL, (n - i) * 4096UL);
+            return;
+        }
+        e->va = va + i * 4096UL;
+        e->gpa = p[i].gpa;
+        e->shift = 12;
+        e->write = p->write;
+        chain(z, e);
+        bt->st.zone_maps++;
+        if (!p->write)
+            continue;
+        if (special(z, e->gpa)) { /* marked since */
+            mprotect(at + i * 4096UL, 4096, PROT_READ);
+            e->write = false;
+        } else {
+            mem_tlb_page(z->mem, gpa(e->gpa), MEM_WRITE, &word);
+        }
+    }
+}
+
+/* A user's page, and neighbours that the guest has used, too. */
 static void around(struct bt *bt, unsigned win, uint64_t va)
 {
     uint64_t first = va & ~(uint64_t)(AROUND * 4096 - 1), pte;
     struct zones *z = bt->part->zones;
+    struct page p[AROUND];
+    unsigned n;
 
     for (unsigned i = 0; i < AROUND; i++) {
         uint64_t at = first + i * UINT64_C(4096);
-        struct x86_walk w = {.shift = 12};
 
-        if (at == (va & ~UINT64_C(4095)) || find(z, win, at, false) ||
-            leaf(z, bt->cpu->cr3, at, &pte) != 12 || !(pte & X86_PTE_A) ||
-            !(pte & X86_PTE_US))
+        p[i].ok = !find(z, win, at, false) &&
+                  leaf(z, bt->cpu->cr3, at, &pte) == 12 && (pte & X86_PTE_A) &&
+                  (pte & X86_PTE_US) &&
+                  mem_is_ram(z->mem, gpa(pte & X86_PTE_ADDR), 4096);
+        if (!p[i].ok)
             continue;
-        w.gpa = gpa(pte & X86_PTE_ADDR);
-        if (mem_is_ram(z->mem, w.gpa, 4096))
-            entry_add(bt, win, at, &w, (pte & X86_PTE_RW) && (pte & X86_PTE_D));
+        p[i].gpa = pte & X86_PTE_ADDR;
+        p[i].write =
+            (pte & X86_PTE_RW) && (pte & X86_PTE_D) && !special(z, p[i].gpa);
+    }
+    for (unsigned i = 0; i < AROUND; i += n) {
+        for (n = 1; p[i].ok && i + n < AROUND && p[i + n].ok; n++)
+            if (p[i + n].write != p[i].write ||
+                offset_of(z, p[i + n].gpa) != offset_of(z, p[i].gpa) + n * 4096)
+                break;
+        if (p[i].ok)
+            run_map(bt, win, first + i * UINT64_C(4096), &p[i], n);
     }
 }
 
@@ -397,12 +446,15 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         e = find(z, win, va, false);
     if (e)
         return entry_fault(bt, e, va, &w, write);
-    if (!entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit))) {
+    if (win != ZONE_KERNEL && w.shift == 12) {
+        around(bt, win, va);
+        e = find(z, win, va, false);
+        if (e && (e->write || !write))
+            return true;
+    } else if (!entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit))) {
         bt->st.zone_odd++;
         return false;
     }
-    if (win != ZONE_KERNEL && w.shift == 12)
-        around(bt, win, va);
     if (write && special(z, w.gpa.v & ~UINT64_C(4095))) {
         bt->st.zone_code++;
         return false;
@@ -412,34 +464,96 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
 
 /* ---- drops ---- */
 
-void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift)
+static void drop_one(struct bt *bt, unsigned win, uint64_t va, unsigned shift)
 {
     struct zones *z = bt->part->zones;
+    struct zwin *w = &z->win[win];
     struct zentry *e;
-    struct zwin *w;
-    unsigned win;
 
-    if (!z)
-        return;
-    win = zone_win_of(bt, va);
-    w = &z->win[win];
-    if (!__atomic_load_n(&w->n, __ATOMIC_RELAXED))
-        return;
-    pthread_mutex_lock(&z->lock);
     if (shift == 12 && !w->larger) {
         for (unsigned big = 0; big < 2; big++) {
             e = find(z, win, va, big);
             if (e)
                 zone_entry_drop(bt, e);
         }
-    } else {
-        for (uint32_t i = w->n; i > 0; i--) {
-            e = &z->entry[w->list[i - 1]];
-            if ((e->va ^ va) >> (e->shift > shift ? e->shift : shift) == 0)
-                zone_entry_drop(bt, e);
-        }
+        return;
     }
+    for (uint32_t i = w->n; i > 0; i--) {
+        e = &z->entry[w->list[i - 1]];
+        if ((e->va ^ va) >> (e->shift > shift ? e->shift : shift) == 0)
+            zone_entry_drop(bt, e);
+    }
+}
+
+/* User pages go one after the other while the kernel runs, which does not use
+ * their zones. */
+static bool wait(struct bt *bt, unsigned win, uint64_t va, unsigned shift)
+{
+    if (win == ZONE_KERNEL || shift != 12 || bt->cpu->cpl == 3)
+        return false;
+    if (bt->zone_late_n == BT_ZONE_LATE)
+        bt_zones_late(bt);
+    bt->zone_late[bt->zone_late_n++] = va & ~UINT64_C(4095);
+    return true;
+}
+
+void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift)
+{
+    struct zones *z = bt->part->zones;
+    unsigned win;
+
+    if (!z)
+        return;
+    win = zone_win_of(bt, va);
+    if (!__atomic_load_n(&z->win[win].n, __ATOMIC_RELAXED) ||
+        wait(bt, win, va, shift))
+        return;
+    pthread_mutex_lock(&z->lock);
+    drop_one(bt, win, va, shift);
     pthread_mutex_unlock(&z->lock);
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Pages in a row are unmapped in one piece. */
+void bt_zones_late(struct bt *bt)
+{
+    unsigned n = bt->zone_late_n, win = zone_win_of(bt, 0);
+    struct zones *z = bt->part->zones;
+    uint64_t at = 0, bytes = 0;
+
+    if (!n)
+        return;
+    bt->zone_late_n = 0;
+    qsort(bt->zone_late, n, sizeof bt->zone_late[0], by_address);
+    pthread_mutex_lock(&z->lock);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t va = bt->zone_late[i];
+        struct zentry *e = find(z, win, va, false);
+
+        if (!e || z->win[win].larger) {
+            drop_one(bt, win, va, 12);
+            continue;
+        }
+        if (at + bytes != va) {
+            if (bytes)
+                zone_unmap(zone_host(z, win, at), bytes);
+            at = va;
+            bytes = 0;
+        }
+        bytes += 4096;
+        forget(z, e);
+        bt->st.zone_drops++;
+    }
+    if (bytes)
+        zone_unmap(zone_host(z, win, at), bytes);
+    pthread_mutex_unlock(&z->lock);
+    bt->views[bt->at].credit -= 1 + (int32_t)n / 8;
 }
 
 static void unwrite(struct zones *z, struct zentry *e, uint64_t at)

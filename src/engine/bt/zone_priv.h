@@ -10,12 +10,13 @@
 
 #include "cpu/x86/paging.h"
 
-#define ZONE_BITS   40
-#define ZONE_BYTES  (UINT64_C(1) << ZONE_BITS)
-#define ZONE_GUARD  (UINT64_C(4) << 30) /* displacements have 32 bits */
-#define ZONES_MAX   64
-#define ZONE_KERNEL 0U /* the kernel's window; others: 1 + cpu * slots + slot  \
-                        */
+#define ZONE_BITS  40
+#define ZONE_BYTES (UINT64_C(1) << ZONE_BITS)
+#define ZONE_GUARD (UINT64_C(4) << 30) /* displacements have 32 bits */
+#define ZONES_MAX  64
+#define ZONE_KERNEL                                                            \
+    0U /* the kernel's window; others: 1 + cpu * slots + slot                  \
+        */
 #define ZONE_WINS     (1 + X86_CPUS_MAX * PCID_SLOTS)
 #define ZONE_USER_MAX 4      /* zones of a user's window */
 #define ENTRIES_MAX   24576U /* mappings are limited, too: vm.max_map_count */

@@ -11,6 +11,8 @@
  */
 #include "engine/bt/quick_sys.h"
 
+#include "cpu/x86/control.h"
+#include "cpu/x86/paging.h"
 #include "cpu/x86/segmentation.h"
 
 #define SYSRET_FLAGS UINT64_C(0x3c7fd7)
@@ -40,15 +42,16 @@ static ALWAYS_INLINE uint64_t flags_get(const struct bt *bt)
 {
     uint64_t l = bt->lflags;
 
-    return bt->cpu->rflags | bt->ifl | bt->acl | (l >> 8 & 0xd5) |
+    return bt->cpu->rflags | bt->ifl | bt->acl | bt->dfl | (l >> 8 & 0xd5) |
            (l & 1) << 11;
 }
 
 static ALWAYS_INLINE void flags_set(struct bt *bt, uint64_t v)
 {
-    bt->cpu->rflags = v & ~(X86_FL_ARITH | X86_FL_IF | X86_FL_AC);
+    bt->cpu->rflags = v & ~(X86_FL_ARITH | X86_FL_IF | X86_FL_AC | X86_FL_DF);
     bt->ifl = v & X86_FL_IF;
     bt->acl = v & X86_FL_AC;
+    bt->dfl = v & X86_FL_DF;
     bt->lflags = (v & 0xd5) << 8 | 0x200 | (v >> 11 & 1);
 }
 
@@ -139,6 +142,213 @@ static ALWAYS_INLINE enum tlb_kind implicit_kind(const struct x86_cpu *cpu)
     return cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC;
 }
 
+/* A descriptor of the GDT, present, accessed, a segment, not conforming, of
+ * privilege @cpl. */
+static bool desc_get(struct bt *bt, unsigned sel, unsigned cpl,
+                     struct x86_seg *d)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint32_t off = sel & 0xfff8U, attr;
+    const uint8_t *p;
+    uint64_t raw;
+
+    if ((sel & 4) || !off || off + 7 > cpu->gdtr.limit)
+        return false;
+    p = at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
+    if (!p)
+        return false;
+    raw = ld64(p);
+    attr = (uint32_t)(raw >> 40) & 0xf0ffU;
+    if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
+        !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
+        return false;
+    d->base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24;
+    d->limit = (uint32_t)((raw & 0xffff) | (raw >> 48 & 15) << 16);
+    if (attr & X86_SEG_G)
+        d->limit = d->limit << 12 | 0xfffU;
+    d->attr = attr;
+    d->sel = (uint16_t)sel;
+    return true;
+}
+
+static bool code64_ok(uint32_t attr)
+{
+    return (attr & X86_TYPE_CODE) && !(attr & X86_TYPE_CONFORM) &&
+           (attr & X86_SEG_L) && !(attr & X86_SEG_DB);
+}
+
+/* ---- page walks and #PF ---- */
+
+void bt_kind_take(struct bt *bt)
+{
+    enum tlb_kind kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
+
+    if (bt->in->kind != kind)
+        mode_set(bt, bt->cpu->cpl, kind);
+}
+
+bool bt_quick_walk(struct bt *bt, uint64_t va, unsigned flags)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t rflags = cpu->rflags;
+    struct xlat x;
+    int r;
+
+    cpu->exc.vector = 0;
+    if (bt->check || !canonical(va))
+        return false;
+    bt_kind_take(bt);
+    cpu->rflags |= bt->acl;
+    r = tlb_xlat(bt->in, va, flags, &x);
+    cpu->rflags = rflags;
+    bt_tlb_sync(bt);
+    return r == 0;
+}
+
+bool bt_quick_reach(struct bt *bt, unsigned kind, uint64_t va, bool write)
+{
+    if (bt_tlb_fill(bt, (enum tlb_kind)kind, va, write))
+        return true;
+    return kind == (bt->mode & BT_MODE_KIND) &&
+           bt_quick_walk(bt, va, write ? X86_LIN_WRITE : X86_LIN_READ) &&
+           bt_tlb_fill(bt, (enum tlb_kind)kind, va, write);
+}
+
+/* What the IDT's gate of #PF says, of 64-bit mode's usual kind. */
+struct gate {
+    uint64_t rip;
+    struct x86_seg cs;
+    bool trap; /* IF stays */
+};
+
+static bool gate_get(struct bt *bt, unsigned vector, struct gate *g)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+    const uint8_t *p;
+    uint64_t raw;
+    unsigned sel;
+
+    if (vector * 16 + 15 > cpu->idtr.limit)
+        return false;
+    p = at(bt, implicit_kind(cpu), cpu->idtr.base + vector * 16, 16, false);
+    if (!p)
+        return false;
+    raw = ld64(p);
+    sel = (unsigned)(raw >> 16) & 0xfffc;
+    /* present, no segment, an interrupt or trap gate, no stack table */
+    if ((raw >> 40 & 0x9e) != 0x8e || (raw >> 32 & 7) ||
+        !desc_get(bt, sel, 0, &g->cs) || !code64_ok(g->cs.attr))
+        return false;
+    g->trap = raw >> 40 & 1;
+    g->rip = (raw & 0xffff) | (raw >> 48) << 16 | ld64(p + 8) << 32;
+    return canonical(g->rip);
+}
+
+/* Where the frame of @n bytes goes. *rsp: the handler's stack pointer. */
+static uint8_t *frame_at(struct bt *bt, unsigned n, uint64_t *rsp)
+{
+    const struct x86_cpu *cpu = bt->cpu;
+    uint64_t sp = *gpr(bt, X86_RSP);
+    const uint8_t *p;
+
+    if (cpu->cpl) {
+        if ((cpu->tr.attr & X86_SEG_UNUSABLE) || cpu->tr.limit < 11)
+            return NULL;
+        p = at(bt, implicit_kind(cpu), cpu->tr.base + 4, 8, false);
+        if (!p)
+            return NULL;
+        sp = ld64(p);
+    }
+    *rsp = (sp & ~UINT64_C(15)) - n;
+    return at(bt, implicit_kind(cpu), *rsp, n, true);
+}
+
+static void frame_put(const struct bt *bt, uint8_t *p, const uint64_t *v,
+                      unsigned n)
+{
+    (void)bt;
+    for (unsigned i = 0; i < n; i++)
+        *(volatile unaligned64 *)(void *)(p + 8 * i) = v[i];
+}
+
+/* The site's own scratch registers back in place. Return: false: the gate does
+ * not have them. */
+static bool own_regs(struct bt *bt, const struct bt_site *s)
+{
+    if (s->s1 == X86_R11)
+        return true;
+    if (!bt_quick_saved(s->s1) || !bt_quick_saved(s->s2))
+        return false;
+    bt->home[X86_R11] = bt->lgpr[X86_R11];
+    bt->home[X86_R10] = bt->lgpr[X86_R10];
+    bt->lgpr[s->s1] = bt->home[s->s1];
+    bt->lgpr[s->s2] = bt->home[s->s2];
+    return true;
+}
+
+const void *bt_quick_fault(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+    uint64_t old = flags_get(bt), new, rsp, frame[6];
+    const struct op *o = __atomic_load_n(&s->op, __ATOMIC_ACQUIRE);
+    unsigned from = cpu->cpl;
+    enum tlb_kind kind;
+    struct gate g;
+    const void *code;
+    uint8_t *p;
+
+    if (cpu->exc.vector != X86_VEC_PF || !o || !bt_fault_first(o) ||
+        !gate_get(bt, X86_VEC_PF, &g) || !own_regs(bt, s))
+        return NULL;
+    p = frame_at(bt, sizeof frame, &rsp);
+    new = old & ~(X86_FL_TF | X86_FL_NT | X86_FL_RF | X86_FL_VM);
+    if (!g.trap)
+        new &= ~X86_FL_IF;
+    if (!p || !calm(bt, new) || cpu->nmi_pending)
+        return NULL;
+    frame[0] = cpu->exc.error;
+    frame[1] = s->va;
+    frame[2] = cpu->seg[X86_SEG_CS].sel;
+    frame[3] = old | X86_FL_RF;
+    frame[4] = *gpr(bt, X86_RSP);
+    frame[5] = cpu->seg[X86_SEG_SS].sel;
+    kind = supervisor_kind(cpu, new);
+    code = find_at(bt, 0, kind, g.rip);
+    if (!code)
+        return NULL;
+    frame_put(bt, p, frame, 6);
+    cpu->cr2 = cpu->exc.cr2;
+    cpu->db_pending = 0;
+    *gpr(bt, X86_RSP) = rsp;
+    flags_set(bt, new);
+    cpu->seg[X86_SEG_CS] = g.cs;
+    if (from) {
+        cpu->seg[X86_SEG_SS] =
+            (struct x86_seg){.attr = (uint32_t)X86_SEG_UNUSABLE};
+    }
+    mode_set(bt, 0, kind);
+    bt->st.faults++;
+    bt->st.quick_faults++;
+    bt->in->st.faults++;
+    bt->pf_known = from != 0;
+    bt->pf_rip = s->va;
+    bt->pf_va = cpu->cr2;
+    bt->pf_write = s->write;
+    return code;
+}
+
+/* IRET goes back to what faulted: the page is likely to be there now. */
+static void ahead(struct bt *bt)
+{
+    unsigned flags = bt->pf_write ? X86_LIN_WRITE : X86_LIN_READ;
+
+    bt->pf_known = false;
+    if (!canonical(bt->pf_va) || bt->check)
+        return;
+    if (tlb_ahead(bt->in, bt->pf_va, flags))
+        bt_tlb_fill(bt, TLB_USER, bt->pf_va, bt->pf_write);
+}
+
 /* ---- SYSCALL, SYSRET ---- */
 
 static ALWAYS_INLINE void seg_flat(struct x86_seg *s, unsigned sel,
@@ -197,41 +407,6 @@ static const void *do_sysret(struct bt *bt)
 }
 
 /* ---- IRET ---- */
-
-/* A descriptor of the GDT, present, accessed, a segment, not conforming, of
- * privilege @cpl. */
-static bool desc_get(struct bt *bt, unsigned sel, unsigned cpl,
-                     struct x86_seg *d)
-{
-    struct x86_cpu *cpu = bt->cpu;
-    uint32_t off = sel & 0xfff8U, attr;
-    const uint8_t *p;
-    uint64_t raw;
-
-    if ((sel & 4) || !off || off + 7 > cpu->gdtr.limit)
-        return false;
-    p = at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
-    if (!p)
-        return false;
-    raw = ld64(p);
-    attr = (uint32_t)(raw >> 40) & 0xf0ffU;
-    if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
-        !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
-        return false;
-    d->base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24;
-    d->limit = (uint32_t)((raw & 0xffff) | (raw >> 48 & 15) << 16);
-    if (attr & X86_SEG_G)
-        d->limit = d->limit << 12 | 0xfffU;
-    d->attr = attr;
-    d->sel = (uint16_t)sel;
-    return true;
-}
-
-static bool code64_ok(uint32_t attr)
-{
-    return (attr & X86_TYPE_CODE) && !(attr & X86_TYPE_CONFORM) &&
-           (attr & X86_SEG_L) && !(attr & X86_SEG_DB);
-}
 
 static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
                       struct x86_seg *cs, struct x86_seg *ss)
@@ -305,6 +480,8 @@ static const void *do_iret(struct bt *bt)
     cpu->seg[X86_SEG_SS] = ss;
     cpu->nmi_blocked = false;
     mode_set(bt, cpl, kind);
+    if (cpl == 3 && bt->pf_known && bt->pf_rip == rip)
+        ahead(bt);
     return code;
 }
 
@@ -364,6 +541,44 @@ static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
     return bt->rx + s->next;
 }
 
+/* ---- CR3, INVLPG ---- */
+
+/* On behind @s's instruction, by the branch cache: translations changed. */
+static const void *look_anew(struct bt *bt, const struct bt_site *s)
+{
+    uint64_t next = s->va + s->len;
+    const void *code;
+
+    bt_tlb_sync(bt);
+    code = find_at(bt, 0, bt->mode & BT_MODE_KIND, next);
+    bt->lgpr[X86_R11] = next;
+    return code ? code : bt->rx + BT_THUNK;
+}
+
+static const void *do_cr3(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if (!gpr_saved(s->reg) || bt->check)
+        return NULL;
+    cpu->rip = s->va;
+    bt_kind_take(bt);
+    if (x86_mov_to_cr(cpu, 3, *gpr(bt, s->reg)))
+        return NULL;
+    return look_anew(bt, s);
+}
+
+const void *bt_quick_invlpg(struct bt *bt, const struct bt_site *s)
+{
+    if (bt->check)
+        return NULL;
+    bt->cpu->rip = s->va;
+    bt_kind_take(bt);
+    if (x86_invlpg(bt->cpu, bt->va))
+        return NULL;
+    return look_anew(bt, s);
+}
+
 /* ---- state that translated code holds ---- */
 
 static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
@@ -377,14 +592,12 @@ static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
 
 void bt_sys_in(struct bt *bt)
 {
-    enum tlb_kind kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
     struct x86_cpu *cpu = bt->cpu;
 
-    cpu->rflags |= bt->ifl | bt->acl;
+    cpu->rflags |= bt->ifl | bt->acl | bt->dfl;
     cpu->seg[X86_SEG_GS].base = bt->gsbase;
     cpu->msr.kernel_gs_base = bt->kgsbase;
-    if (bt->in->kind != kind)
-        mode_set(bt, cpu->cpl, kind);
+    bt_kind_take(bt);
 }
 
 void bt_sys_out(struct bt *bt)
@@ -393,6 +606,7 @@ void bt_sys_out(struct bt *bt)
 
     bt->ifl = cpu->rflags & X86_FL_IF;
     bt->acl = cpu->rflags & X86_FL_AC;
+    bt->dfl = cpu->rflags & X86_FL_DF;
     bt->fsbase = cpu->seg[X86_SEG_FS].base;
     bt->gsbase = cpu->seg[X86_SEG_GS].base;
     bt->kgsbase = cpu->msr.kernel_gs_base;
@@ -407,9 +621,6 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
     switch ((enum bt_quick_op)s->quick) {
     case BT_Q_NONE:
         return NULL;
-    case BT_Q_CLD:
-        bt->cpu->rflags &= ~X86_FL_DF;
-        break;
     case BT_Q_POPF:
         return do_popf(bt, s);
     case BT_Q_SYSCALL:
@@ -418,6 +629,8 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         return do_sysret(bt);
     case BT_Q_IRET:
         return do_iret(bt);
+    case BT_Q_CR3:
+        return do_cr3(bt, s);
     case BT_Q_WRFSBASE:
     case BT_Q_WRGSBASE:
         return do_wrbase(bt, s, s->quick == BT_Q_WRFSBASE);

@@ -76,12 +76,12 @@ static bool area_open(struct bt *bt, size_t len, bool write, struct area *a)
 
     if (va & 63)
         return false;
-    a->p[0] = bt_quick_host(bt, kind, va, write);
+    a->p[0] = bt_quick_known(bt, kind, va, write);
     a->n0 = 4096 - (va & 0xfff);
     a->p[1] = NULL;
     if (a->n0 >= len)
         return a->p[0] != NULL;
-    a->p[1] = bt_quick_host(bt, kind, va + a->n0, write);
+    a->p[1] = bt_quick_known(bt, kind, va + a->n0, write);
     return a->p[0] && a->p[1];
 }
 

@@ -258,8 +258,8 @@ struct bt {
     struct bt_view {
         uint64_t gen; /* the interpreter's generation that it holds */
         struct bt_log log[3], ib_log;
-        uint64_t root;  /* CR3's page */
-        uint32_t zoned; /* BT_MODE_ZONE or 0 */
+        uint64_t root;      /* CR3's page */
+        uint32_t zoned;     /* BT_MODE_ZONE or 0 */
         uint32_t hot, rest; /* ticks */
         int32_t credit;     /* faults that it may still have */
     } views[PCID_SLOTS];
@@ -373,8 +373,9 @@ void bt_fault_gate(void);
 void bt_kind_take(struct bt *bt);
 
 /** bt_sys_in(), bt_sys_out() - C takes over state that translated code holds
- * beside struct x86_cpu (IF, AC, DF, the GS bases, the kind of access); gives it
- * back. RFLAGS in between are without IF, AC, DF and the arithmetic flags. */
+ * beside struct x86_cpu (IF, AC, DF, the GS bases, the kind of access); gives
+ * it back. RFLAGS in between are without IF, AC, DF and the arithmetic flags.
+ */
 void bt_sys_in(struct bt *bt);
 void bt_sys_out(struct bt *bt);
 

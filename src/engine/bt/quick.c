@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What translated code asks most often, answered without saving the guest's
- * vector registers: TLB fills from the second level, direct jumps to blocks
- * that exist, indirect jumps that missed. Compiled for general registers only
- * (build.mk) and calling nothing outside this file.
+ * vector registers: TLB fills from the second level or the page tables, direct
+ * jumps to blocks that exist, indirect jumps that missed. This and what it
+ * calls are compiled for general registers only (build.mk).
  */
 #include "engine/bt/quick_str.h"
 #include "engine/bt/quick_sys.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the quick gate's files share (quick.c, quick_sys.c): C for general
- * registers only that calls nothing outside them.
+ * What the quick gate's files share: C for general registers only.
  */
 #ifndef DOPPEL_ENGINE_BT_QUICK_SYS_H
 #define DOPPEL_ENGINE_BT_QUICK_SYS_H
@@ -38,6 +37,10 @@ bool bt_quick_reach(struct bt *bt, unsigned kind, uint64_t va, bool write);
 /** bt_quick_fault() - deliver the #PF in cpu->exc, of site @s's access
  * Return: host address to go on at; NULL: nothing was done. */
 const void *bt_quick_fault(struct bt *bt, const struct bt_site *s);
+
+/** bt_quick_ahead() - IRET goes back to what faulted, at CPL 3: the page is
+ * likely to be there now, so have the TLBs know it */
+void bt_quick_ahead(struct bt *bt);
 
 /** bt_quick_invlpg() - INVLPG of bt->va, at CPL 0
  * Return: host address to go on at; NULL: nothing was done. */

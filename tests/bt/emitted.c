@@ -227,7 +227,7 @@ static bool may_load(const struct emitted *m, int64_t d)
     return is_stream(d) || is_loop_number(d) || in_array(d, BT_SLOT(0), 8) ||
            in_array(d, BT_HOME(0), 16) || in_array(d, BT_WIN(0), 16) ||
            d == BT_FSBASE || d == BT_GSBASE || d == BT_KGSBASE || d == BT_CPU ||
-           d == BT_IFL || d == BT_ACL || d == BT_TSCOFF || d == BT_REQ ||
+           d == BT_IFL || d == BT_ACL || d == BT_DFL || d == BT_TSCOFF || d == BT_REQ ||
            d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
@@ -306,7 +306,7 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
         return NULL;
     }
     if (i->map == X86_MAP_1B && i->opcode == 0x83 && (i->reg & 7) == 7 &&
-        i->opsize == 4 && (d == BT_REQ + 4 || d == BT_IRQW) && i->imm == 0)
+        i->opsize == 4 && (d == BT_REQ + 4 || d == BT_IRQW || d == BT_DFL) && i->imm == 0)
         return NULL;
     if (i->map == X86_MAP_1B && i->opcode == 0xc7 && (i->reg & 7) == 0) {
         if (i->opsize == 4 && d == (int64_t)offsetof(struct bt, mode) &&
@@ -320,6 +320,8 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
             return i->imm < m->bt->nsites ? NULL : "a site that is not there";
         if (i->opsize == 8 && d == BT_ACL &&
             (i->imm == 0 || i->imm == X86_FL_AC))
+            return NULL;
+        if (i->opsize == 8 && d == BT_DFL && i->imm == 0)
             return NULL;
         if (i->opsize == 8 && d == BT_IFL &&
             (i->imm == 0 || i->imm == X86_FL_IF))
@@ -411,8 +413,6 @@ static bool cpu_field(const struct x86_insn *i)
 
     if (i->index != X86_REG_NONE || i->adsize != 8)
         return false;
-    if (i->op == X86_OP_TEST && i->opsize == 4 && i->disp == FIELD(rflags))
-        return true;
     if ((i->op == X86_OP_MOVZX && i->opcode == 0xb7) ||
         (i->map == X86_MAP_1B && i->opcode == 0x8b && i->opsize == 2))
         for (unsigned k = 0; k < 6; k++)

@@ -263,11 +263,21 @@ static bool mark_used(struct x86_cpu *cpu, struct walking *w)
     return true;
 }
 
+static void walked(const struct x86_cpu *cpu, const struct walking *w,
+                   struct x86_walk *out)
+{
+    uint64_t leaf = w->used[w->n - 1].pte;
+
+    out->gpa = leaf_gpa(w);
+    out->shift = (uint8_t)w->shift;
+    out->dirty = leaf & X86_PTE_D;
+    out->global = (leaf & X86_PTE_G) && (cpu->cr4 & X86_CR4_PGE);
+}
+
 static int walk_once(struct x86_cpu *cpu, gva_t va, unsigned flags,
                      struct x86_walk *out)
 {
     struct walking w = {.va = va.v, .flags = flags};
-    uint64_t leaf;
     uint32_t pf;
 
     shape_now(cpu, &w.sh);
@@ -278,12 +288,26 @@ static int walk_once(struct x86_cpu *cpu, gva_t va, unsigned flags,
         return page_fault(cpu, va, flags, X86_PF_P);
     if (!mark_used(cpu, &w))
         return RETRY;
-    leaf = w.used[w.n - 1].pte;
-    out->gpa = leaf_gpa(&w);
-    out->shift = (uint8_t)w.shift;
-    out->dirty = leaf & X86_PTE_D;
-    out->global = (leaf & X86_PTE_G) && (cpu->cr4 & X86_CR4_PGE);
+    walked(cpu, &w, out);
     return 0;
+}
+
+bool x86_walk_marked(struct x86_cpu *cpu, gva_t va, unsigned flags,
+                     struct x86_walk *out)
+{
+    struct walking w = {.va = va.v, .flags = flags};
+    uint64_t all = X86_PTE_A;
+    uint32_t pf;
+
+    shape_now(cpu, &w.sh);
+    if (descend(cpu, &w, &pf))
+        return false;
+    for (unsigned i = 0; i < w.n; i++)
+        all &= w.used[i].pte;
+    out->allow = rights(cpu, &w);
+    walked(cpu, &w, out);
+    return all && (out->allow & x86_access_allow(cpu, flags)) &&
+           (out->dirty || !(flags & X86_LIN_WRITE));
 }
 
 int x86_walk(struct x86_cpu *cpu, gva_t va, unsigned flags,

@@ -64,6 +64,11 @@ struct x86_walk {
 int x86_walk(struct x86_cpu *cpu, gva_t va, unsigned flags,
              struct x86_walk *out);
 
+/** x86_walk_marked() - the same with paging on, if nothing is to be changed by
+ * it: no fault, no A or D bit to set. Return: whether it is so. */
+bool x86_walk_marked(struct x86_cpu *cpu, gva_t va, unsigned flags,
+                     struct x86_walk *out);
+
 /** x86_walk_peek() - translate as a debugger does: no rights, no A/D bits
  * Return: whether @va is mapped; *out then is its GPA. */
 bool x86_walk_peek(struct x86_cpu *cpu, gva_t va, gpa_t *out);

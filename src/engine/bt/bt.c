@@ -43,6 +43,7 @@ AT(tscoff, BT_TSCOFF);
 AT(lflags, BT_LFLAGS);
 AT(ifl, BT_IFL);
 AT(acl, BT_ACL);
+AT(dfl, BT_DFL);
 AT(kgsbase, BT_KGSBASE);
 AT(irqw, BT_IRQW);
 AT(flpext, BT_FLPEXT);

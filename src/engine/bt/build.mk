@@ -4,8 +4,8 @@
 BT_NOLOOP := $(if $(findstring clang,$(CC)),-fno-builtin-memset \
     -fno-builtin-memcpy,-fno-tree-loop-distribute-patterns)
 BT_NOVEC := -mgeneral-regs-only $(BT_NOLOOP) -include src/engine/interp/novec.h
-BT_QUICK_SRC := $(addprefix src/engine/bt/,quick.c quick_str.c quick_sys.c \
-    quick_xsave.c)
+BT_QUICK_SRC := $(addprefix src/engine/bt/,quick.c quick_fault.c quick_str.c \
+    quick_sys.c quick_xsave.c)
 BT_NOVEC_SRC := $(filter-out %_test.c %_fuzz.c %_gen.c,$(wildcard src/cpu/x86/*.c)) \
     $(addprefix src/engine/interp/,access.c alu.c block.c fast.c fast_alu.c \
         op_arith.c op_bit.c op_branch.c op_io.c op_misc.c op_mov.c op_muldiv.c \

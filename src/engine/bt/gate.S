@@ -15,7 +15,7 @@
 #define GPR(i) (8 * (i))
 #define RFLAGS 136
 #define ARITH  0x8d5
-#define IF_AC  0x40200 /* bt_sys_out has taken them */
+#define HELD   0x40600 /* bt_sys_out has taken them */
 
     .text
 
@@ -48,7 +48,7 @@ load:
     xrstor64 (%rbx)
 2:  movq %gs:BT_CPU, %rcx
     movl RFLAGS(%rcx), %eax
-    andl $~(ARITH | IF_AC), RFLAGS(%rcx)
+    andl $~(ARITH | HELD), RFLAGS(%rcx)
     movl %eax, %edx
     movb %al, %ah
     shrl $11, %edx

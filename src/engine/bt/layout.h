@@ -44,6 +44,8 @@
 #define BT_FLPEXT  0x320 /* what LAHF and SETO AL left, turned by 8 bits */
 #define BT_FLPDEP  0x328 /* ... and where RFLAGS has it */
 
+#define BT_DFL     0x330 /* RFLAGS.DF, as IFL */
+
 /* What is to be added to addresses of a zone (zone.h): by address bits 40-47;
  * the user's lie in the pages of its address space. */
 #define BT_ZONE(k) ((k) ? 0x800 : 0x1800)
@@ -70,5 +72,8 @@
 #define BT_G_LINK    2 /* direct jump to site's address: find it, link it */
 #define BT_G_IB      3 /* indirect jump to BT_RIP missed; no site */
 #define BT_G_LEAVE   4 /* a request stands; site's address is next */
+/* ... of the quick gate to the full one: */
+#define BT_G_AGAIN 5 /* begin site's instruction again */
+#define BT_G_FAULT 6 /* site's access faulted: cpu->exc */
 
 #endif

@@ -46,13 +46,13 @@ struct bt_site {
 /* Callouts that the quick gate may serve. */
 enum bt_quick_op {
     BT_Q_NONE,
-    BT_Q_CLD,
     BT_Q_POPF,
     BT_Q_SYSCALL,
     BT_Q_SYSRET,
     BT_Q_IRET,
     BT_Q_WRFSBASE,
-    BT_Q_WRGSBASE
+    BT_Q_WRGSBASE,
+    BT_Q_CR3
 };
 
 /* One translated block. Key: host address of its first byte, va, mode. */
@@ -240,8 +240,8 @@ struct bt {
     uint8_t pad[0x300 - 0x2d0];
     uint64_t ifl, acl, kgsbase;
     uint32_t irqw, unused3;
-    uint64_t flpext, flpdep;
-    uint8_t pad3[0x800 - 0x330];
+    uint64_t flpext, flpdep, dfl;
+    uint8_t pad3[0x800 - 0x338];
     uint64_t zone_sup[256];
     struct bt_stk stk_user;
     uint8_t pad2[0x800 - 24];
@@ -261,12 +261,14 @@ struct bt {
         struct bt_log log[3], ib_log;
         uint64_t root;  /* CR3's page */
         uint32_t zoned; /* BT_MODE_ZONE or 0 */
-        uint64_t hot;       /* host TSC that it ran for */
-        uint32_t rest;      /* ticks */
+        uint64_t hot;   /* host TSC that it ran for */
+        uint32_t rest;  /* ticks */
         int32_t credit;     /* faults that it may still have */
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
     uint64_t flushed;                /* times that TLB entries were dropped */
+    uint64_t pf_rip, pf_va; /* the last #PF that the quick gate delivered */
+    bool pf_write, pf_known;
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;
@@ -370,15 +372,24 @@ void bt_fault_gate(void);
 
 /* ---- quick_sys.c ---- */
 
+/** bt_kind_take() - C's idea of the kind of access is that of the code that
+ * runs */
+void bt_kind_take(struct bt *bt);
+
 /** bt_sys_in(), bt_sys_out() - C takes over state that translated code holds
- * beside struct x86_cpu (IF, AC, the GS bases, the kind of access); gives it
- * back. RFLAGS in between are without IF and AC and the arithmetic flags. */
+ * beside struct x86_cpu (IF, AC, DF, the GS bases, the kind of access); gives
+ * it back. RFLAGS in between are without IF, AC, DF and the arithmetic flags.
+ */
 void bt_sys_in(struct bt *bt);
 void bt_sys_out(struct bt *bt);
 
 /* ---- run.c ---- */
 
 uint32_t bt_mode_now(const struct bt *bt);
+/** bt_fault_first() - whether nothing else comes before a #PF of @o's access:
+ * operands of vector instructions must be aligned, x87 exceptions may be
+ * pending */
+bool bt_fault_first(const struct op *o);
 /** bt_dispatch() - called by the full gate, state in cpu
  * Return: host address to go on at, or NULL: leave. */
 const void *bt_dispatch(struct bt *bt);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What translated code asks most often, answered without saving the guest's
- * vector registers: TLB fills from the second level, direct jumps to blocks
- * that exist, indirect jumps that missed. Compiled for general registers only
- * (build.mk) and calling nothing outside this file.
+ * vector registers: TLB fills from the second level or the page tables, direct
+ * jumps to blocks that exist, indirect jumps that missed. This and what it
+ * calls are compiled for general registers only (build.mk).
  */
 #include "engine/bt/quick_str.h"
 #include "engine/bt/quick_sys.h"
@@ -110,7 +110,11 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
     const struct tlb_ent *e = tlb_ent_of(in, kind, va);
     struct bt_block *b;
 
-    if (bt->req || bt->check || e->x != ((va & PAGE) | in->gen[va >> 63]))
+    if (bt->req || bt->check)
+        return NULL;
+    if (e->x != ((va & PAGE) | in->gen[va >> 63]) &&
+        (!bt_quick_walk(bt, va, X86_LIN_EXEC) ||
+         e->x != ((va & PAGE) | in->gen[va >> 63])))
         return NULL;
     b = find(bt, e->host + (va & 0xfff), va, bt->mode);
     if (!b)
@@ -165,10 +169,11 @@ static const void *link_to(struct bt *bt, struct bt_site *s)
 
 /* ---- misses ---- */
 
-/* Whether guest register @r is among those that the gate saved. */
-static bool saved(unsigned r)
+/* To the full gate, in another matter. */
+static const void *full(struct bt *bt, uint32_t reason)
 {
-    return 0x3c7U >> r & 1; /* RAX RCX RDX RSI RDI R8 R9 */
+    bt->reason = reason;
+    return NULL;
 }
 
 /* The same instructions with each access checked by itself. */
@@ -184,7 +189,7 @@ static const void *no_window(struct bt *bt, const struct bt_site *s)
     if (!b)
         return NULL;
     if (s->s1 != X86_R11) {
-        if (!saved(s->s1) || !saved(s->s2))
+        if (!bt_quick_saved(s->s1) || !bt_quick_saved(s->s2))
             return NULL;
         bt->home[X86_R11] = bt->lgpr[X86_R11];
         bt->home[X86_R10] = bt->lgpr[X86_R10];
@@ -205,10 +210,10 @@ static const void *on_two_pages(struct bt *bt, const struct bt_site *s)
 
     if (s->write || !s->hit || s->size > 64)
         return NULL;
-    if (s->s1 != X86_R11 && !(saved(s->s1) && saved(s->s2)))
+    if (s->s1 != X86_R11 && !(bt_quick_saved(s->s1) && bt_quick_saved(s->s2)))
         return NULL;
-    a = bt_quick_host(bt, s->kind, bt->va, false);
-    b = bt_quick_host(bt, s->kind, bt->va + first, false);
+    a = bt_quick_known(bt, s->kind, bt->va, false);
+    b = bt_quick_known(bt, s->kind, bt->va + first, false);
     if (!a || !b)
         return NULL;
     for (unsigned i = 0; i < s->size; i++)
@@ -218,13 +223,46 @@ static const void *on_two_pages(struct bt *bt, const struct bt_site *s)
     return bt->rx + s->hit;
 }
 
+/* The second level doesn't have it. A window is only read: whether any of its
+ * accesses happens is not known yet. Other windows that stand are void when
+ * entries were dropped. */
+static const void *walk(struct bt *bt, const struct bt_site *s)
+{
+    uint64_t flushed = bt->flushed;
+    bool write = s->write && !s->window;
+
+    if (bt->check || (!s->window && s->size >= 16))
+        return NULL; /* vectors: alignment comes first */
+    if (!bt_quick_walk(bt, bt->va, write ? X86_LIN_WRITE : X86_LIN_READ)) {
+        const void *code;
+
+        if (s->window)
+            code = no_window(bt, s);
+        else
+            code = bt_quick_fault(bt, s);
+        if (code || bt->flushed == flushed)
+            return code;
+        return full(bt, s->window ? BT_G_AGAIN : BT_G_FAULT);
+    }
+    if (fill(bt, s->kind, bt->va, s->write)) {
+        if (bt->flushed != flushed)
+            return full(bt, BT_G_AGAIN);
+        if (s->stack)
+            bt_stk_fill(bt, (enum tlb_kind)s->kind, bt->va);
+        return bt->rx + s->start;
+    }
+    if (bt->flushed == flushed)
+        return s->window ? no_window(bt, s) : NULL;
+    return full(bt, BT_G_AGAIN);
+}
+
 static const void *miss(struct bt *bt, const struct bt_site *s)
 {
     bt->st.tlb_misses++;
     if ((bt->va & 0xfff) + s->size > 4096)
         return s->window ? no_window(bt, s) : on_two_pages(bt, s);
     if (!fill(bt, s->kind, bt->va, s->write))
-        return s->window ? no_window(bt, s) : NULL;
+        return walk(bt, s);
     if (s->stack)
         bt_stk_fill(bt, (enum tlb_kind)s->kind, bt->va);
     return bt->rx + s->start;

@@ -39,7 +39,7 @@ static void str_open(const struct bt *bt, unsigned arg, struct str *q)
     q->mask = arg & BT_STR_AD32 ? UINT32_MAX : UINT64_MAX;
     q->rep = arg & BT_STR_REP;
     q->repne = arg & BT_STR_REPNE;
-    q->down = bt->cpu->rflags & X86_FL_DF;
+    q->down = bt->dfl;
     q->count = count_of(bt, q);
 }
 
@@ -485,7 +485,7 @@ static bool run(struct bt *bt, const struct bt_site *s)
     case BT_Q_SCAS:
         return scas(bt, &q);
     case BT_Q_STD:
-        bt->cpu->rflags |= X86_FL_DF;
+        bt->dfl = X86_FL_DF;
         return true;
     case BT_Q_BITS:
         return bt_quick_bits(bt, s->arg);
@@ -496,6 +496,12 @@ static bool run(struct bt *bt, const struct bt_site *s)
 
 const void *bt_quick_str(struct bt *bt, const struct bt_site *s)
 {
+    if (s->quick == BT_Q_INVLPG) {
+        const void *code = bt_quick_invlpg(bt, s);
+
+        bt->st.quick_ops += code != NULL;
+        return code;
+    }
     if (!run(bt, s))
         return NULL;
     bt->st.quick_ops++;

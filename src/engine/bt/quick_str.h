@@ -7,6 +7,7 @@
 #define DOPPEL_ENGINE_BT_QUICK_STR_H
 
 #include "engine/bt/front.h"
+#include "engine/bt/quick_sys.h"
 
 /* bt_site.quick, beside enum bt_quick_op. */
 enum bt_quick_str_op {
@@ -19,6 +20,7 @@ enum bt_quick_str_op {
     BT_Q_STD,
     /* from here on: the operand's address is in bt->va */
     BT_Q_BITS, /* bt->slot[BT_BITS_SLOT]: the bit index */
+    BT_Q_INVLPG,
     BT_Q_XSAVE,
     BT_Q_XSAVEOPT,
     BT_Q_XSAVEC,
@@ -66,10 +68,10 @@ bool bt_quick_bits(struct bt *bt, unsigned arg);
  * @quick: enum bt_quick_str_op */
 bool bt_quick_xsave(struct bt *bt, unsigned quick);
 
-/** bt_quick_host() - the host address of guest byte @va
- * Return: NULL: not in the TLBs. */
-static ALWAYS_INLINE uint8_t *bt_quick_host(struct bt *bt, unsigned kind,
-                                            uint64_t va, bool write)
+/** bt_quick_known() - the host address of guest byte @va, if the TLBs have it
+ * Return: NULL: they don't. */
+static ALWAYS_INLINE uint8_t *bt_quick_known(struct bt *bt, unsigned kind,
+                                             uint64_t va, bool write)
 {
     unsigned i = bt_tlb_index(va);
     uint64_t off =
@@ -77,6 +79,21 @@ static ALWAYS_INLINE uint8_t *bt_quick_host(struct bt *bt, unsigned kind,
 
     if (UNLIKELY(off > 4095) &&
         !bt_tlb_fill(bt, (enum tlb_kind)kind, va, write))
+        return NULL;
+    return (uint8_t *)(uintptr_t)(bt->view->tlb[kind].delta[i] + va);
+}
+
+/** bt_quick_host() - the host address of guest byte @va
+ * Return: NULL: the TLBs don't know it, nor the page tables, or not as RAM that
+ * may be used so. */
+static ALWAYS_INLINE uint8_t *bt_quick_host(struct bt *bt, unsigned kind,
+                                            uint64_t va, bool write)
+{
+    unsigned i = bt_tlb_index(va);
+    uint64_t off =
+        va + (write ? bt->view->tlb[kind].w[i] : bt->view->tlb[kind].r[i]);
+
+    if (UNLIKELY(off > 4095) && !bt_quick_reach(bt, kind, va, write))
         return NULL;
     return (uint8_t *)(uintptr_t)(bt->view->tlb[kind].delta[i] + va);
 }

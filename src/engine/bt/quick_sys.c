@@ -9,9 +9,9 @@
  * mode; the arithmetic flags are the host's (bt->lflags), not cpu->rflags'.
  * Source: Intel SDM vol. 2, 3A ch. 6; cpu/x86 has the same rules in full.
  */
-#include "engine/bt/quick_sys.h"
+#include "engine/bt/quick_state.h"
 
-#include "cpu/x86/segmentation.h"
+#include "cpu/x86/control.h"
 
 #define SYSRET_FLAGS UINT64_C(0x3c7fd7)
 #define FL_IRET                                                                \
@@ -22,63 +22,10 @@
     (X86_FL_ARITH | X86_FL_TF | X86_FL_DF | X86_FL_NT | X86_FL_AC |            \
      X86_FL_ID | X86_FL_IOPL | X86_FL_IF)
 
-/* ---- state ---- */
+/* ---- finding code and memory ---- */
 
-/* Guest register @n, of those that the gate has saved or that are at home. */
-static ALWAYS_INLINE uint64_t *gpr(struct bt *bt, unsigned n)
-{
-    return n == X86_R10 || n == X86_R11 ? &bt->home[n] : &bt->lgpr[n];
-}
-
-static ALWAYS_INLINE bool gpr_saved(unsigned n)
-{
-    return (UINT32_C(0x0fd7) >> n & 1) != 0;
-}
-
-/* All of RFLAGS, as the guest has it. */
-static ALWAYS_INLINE uint64_t flags_get(const struct bt *bt)
-{
-    uint64_t l = bt->lflags;
-
-    return bt->cpu->rflags | bt->ifl | bt->acl | (l >> 8 & 0xd5) |
-           (l & 1) << 11;
-}
-
-static ALWAYS_INLINE void flags_set(struct bt *bt, uint64_t v)
-{
-    bt->cpu->rflags = v & ~(X86_FL_ARITH | X86_FL_IF | X86_FL_AC);
-    bt->ifl = v & X86_FL_IF;
-    bt->acl = v & X86_FL_AC;
-    bt->lflags = (v & 0xd5) << 8 | 0x200 | (v >> 11 & 1);
-}
-
-/* Whether the boundary after an instruction that sets RFLAGS to @v is as any
- * other: no trap, no interrupt let in. */
-static ALWAYS_INLINE bool calm(const struct bt *bt, uint64_t v)
-{
-    if (v & (X86_FL_TF | X86_FL_RF | X86_FL_VM))
-        return false;
-    return !(v & X86_FL_IF) || !(bt->irqw || kick_pending(&bt->cpu->kick));
-}
-
-static ALWAYS_INLINE bool canonical(uint64_t va)
-{
-    return ((uint64_t)((int64_t)(va << 16) >> 16)) == va;
-}
-
-/* ---- modes ---- */
-
-static ALWAYS_INLINE enum tlb_kind supervisor_kind(const struct x86_cpu *cpu,
-                                                   uint64_t rflags)
-{
-    return (cpu->cr4 & X86_CR4_SMAP) && !(rflags & X86_FL_AC) ? TLB_SUP
-                                                              : TLB_SUPAC;
-}
-
-/* The block at @rip for privilege @cpl and accesses of @kind; bt->mode is then
- * its. */
-static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
-                           uint64_t rip)
+const void *bt_q_find(struct bt *bt, unsigned cpl, enum tlb_kind kind,
+                      uint64_t rip)
 {
     uint32_t old = bt->mode;
     const void *code;
@@ -86,8 +33,7 @@ static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
     if (kind == TLB_USER && bt->zone_late_n)
         return NULL;
     bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3 | BT_MODE_ZONE)) | kind |
-               bt->zoned[kind != TLB_USER] |
-               (cpl == 3 ? BT_MODE_CPL3 : 0);
+               bt->zoned[kind != TLB_USER] | (cpl == 3 ? BT_MODE_CPL3 : 0);
     if (!bt->req && !bt->check) { /* its indirect entry compares */
         bt->lgpr[X86_R11] = rip;
         return (const void *)(uintptr_t)bt_ib(bt, kind)[bt_ib_index(kind, rip)];
@@ -98,26 +44,8 @@ static const void *find_at(struct bt *bt, unsigned cpl, enum tlb_kind kind,
     return code;
 }
 
-/* What follows from CPL and kind, as interp_mode_update makes it. */
-static ALWAYS_INLINE void mode_set(struct bt *bt, unsigned cpl,
-                                   enum tlb_kind kind)
-{
-    struct interp *in = bt->in;
-    uint64_t key = (kind == TLB_USER || cpl == 3 ? 4U : 0U) | in->mode;
-
-    bt->cpu->cpl = (uint8_t)cpl;
-    in->kind = kind;
-    in->tlb = in->tables + (size_t)kind * TLB_ENTRIES;
-    in->xtag[0] = in->epoch[0] << 3 | key;
-    in->xtag[1] = in->epoch[1] << 3 | key;
-}
-
-/* ---- memory ---- */
-
-/* The host address of [va, va+n), which is in one page that accesses of @kind
- * may read (write), or NULL. */
-static uint8_t *at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
-                   bool write)
+uint8_t *bt_q_at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
+                 bool write)
 {
     unsigned i = bt_tlb_index(va);
     const uint64_t *key =
@@ -130,15 +58,30 @@ static uint8_t *at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
     return (uint8_t *)(uintptr_t)(bt->view->tlb[kind].delta[i] + va);
 }
 
-static ALWAYS_INLINE uint64_t ld64(const uint8_t *p)
+bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d)
 {
-    return *(const volatile unaligned64 *)(const void *)p;
-}
+    struct x86_cpu *cpu = bt->cpu;
+    uint32_t off = sel & 0xfff8U, attr;
+    const uint8_t *p;
+    uint64_t raw;
 
-/* The kind of implicit accesses: descriptor tables, an inner stack. */
-static ALWAYS_INLINE enum tlb_kind implicit_kind(const struct x86_cpu *cpu)
-{
-    return cpu->cr4 & X86_CR4_SMAP ? TLB_SUP : TLB_SUPAC;
+    if ((sel & 4) || !off || off + 7 > cpu->gdtr.limit)
+        return false;
+    p = bt_q_at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
+    if (!p)
+        return false;
+    raw = ld64(p);
+    attr = (uint32_t)(raw >> 40) & 0xf0ffU;
+    if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
+        !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
+        return false;
+    d->base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24;
+    d->limit = (uint32_t)((raw & 0xffff) | (raw >> 48 & 15) << 16);
+    if (attr & X86_SEG_G)
+        d->limit = d->limit << 12 | 0xfffU;
+    d->attr = attr;
+    d->sel = (uint16_t)sel;
+    return true;
 }
 
 /* ---- SYSCALL, SYSRET ---- */
@@ -165,7 +108,7 @@ static const void *do_syscall(struct bt *bt, const struct bt_site *s)
         return NULL;
     new = (old & ~(cpu->msr.fmask | X86_FL_RF | X86_FL_VM)) | X86_FL_ONE;
     kind = supervisor_kind(cpu, new);
-    code = find_at(bt, 0, kind, cpu->msr.lstar);
+    code = bt_q_find(bt, 0, kind, cpu->msr.lstar);
     if (!code)
         return NULL;
     *gpr(bt, X86_RCX) = s->va + s->len;
@@ -188,7 +131,7 @@ static const void *do_sysret(struct bt *bt)
     if (!(cpu->efer & X86_EFER_SCE) || !canonical(rip) || !calm(bt, new) ||
         ((cpu->cr0 & X86_CR0_AM) && (new &X86_FL_AC)))
         return NULL;
-    code = find_at(bt, 3, TLB_USER, rip);
+    code = bt_q_find(bt, 3, TLB_USER, rip);
     if (!code)
         return NULL;
     flags_set(bt, new);
@@ -200,47 +143,12 @@ static const void *do_sysret(struct bt *bt)
 
 /* ---- IRET ---- */
 
-/* A descriptor of the GDT, present, accessed, a segment, not conforming, of
- * privilege @cpl. */
-static bool desc_get(struct bt *bt, unsigned sel, unsigned cpl,
-                     struct x86_seg *d)
-{
-    struct x86_cpu *cpu = bt->cpu;
-    uint32_t off = sel & 0xfff8U, attr;
-    const uint8_t *p;
-    uint64_t raw;
-
-    if ((sel & 4) || !off || off + 7 > cpu->gdtr.limit)
-        return false;
-    p = at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
-    if (!p)
-        return false;
-    raw = ld64(p);
-    attr = (uint32_t)(raw >> 40) & 0xf0ffU;
-    if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
-        !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
-        return false;
-    d->base = (raw >> 16 & 0xffffff) | (raw >> 56) << 24;
-    d->limit = (uint32_t)((raw & 0xffff) | (raw >> 48 & 15) << 16);
-    if (attr & X86_SEG_G)
-        d->limit = d->limit << 12 | 0xfffU;
-    d->attr = attr;
-    d->sel = (uint16_t)sel;
-    return true;
-}
-
-static bool code64_ok(uint32_t attr)
-{
-    return (attr & X86_TYPE_CODE) && !(attr & X86_TYPE_CONFORM) &&
-           (attr & X86_SEG_L) && !(attr & X86_SEG_DB);
-}
-
 static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
                       struct x86_seg *cs, struct x86_seg *ss)
 {
     unsigned cpl = cs_sel & 3;
 
-    if ((cpl != 0 && cpl != 3) || !desc_get(bt, cs_sel, cpl, cs) ||
+    if ((cpl != 0 && cpl != 3) || !bt_q_desc(bt, cs_sel, cpl, cs) ||
         !code64_ok(cs->attr))
         return false;
     if (!(ss_sel & 0xfffc) && cpl == 0 && (ss_sel & 3) == 0) {
@@ -250,7 +158,7 @@ static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
         ss->sel = 0;
         return true;
     }
-    return (ss_sel & 3) == cpl && desc_get(bt, ss_sel, cpl, ss) &&
+    return (ss_sel & 3) == cpl && bt_q_desc(bt, ss_sel, cpl, ss) &&
            (ss->attr & (X86_TYPE_CODE | X86_TYPE_RW)) == X86_TYPE_RW;
 }
 
@@ -283,7 +191,7 @@ static const void *do_iret(struct bt *bt)
 
     if (old & X86_FL_NT)
         return NULL;
-    p = at(bt, implicit_kind(cpu), *gpr(bt, X86_RSP), 40, false);
+    p = bt_q_at(bt, implicit_kind(cpu), *gpr(bt, X86_RSP), 40, false);
     if (!p || !iret_segs(bt, (unsigned)ld64(p + 8) & 0xffff,
                          (unsigned)ld64(p + 32) & 0xffff, &cs, &ss))
         return NULL;
@@ -298,7 +206,7 @@ static const void *do_iret(struct bt *bt)
         (!outer_segs_ok(cpu) || ((cpu->cr0 & X86_CR0_AM) && (new &X86_FL_AC))))
         return NULL;
     kind = cpl == 3 ? TLB_USER : supervisor_kind(cpu, new);
-    code = find_at(bt, cpl, kind, rip);
+    code = bt_q_find(bt, cpl, kind, rip);
     if (!code)
         return NULL;
     *gpr(bt, X86_RSP) = rsp;
@@ -307,6 +215,8 @@ static const void *do_iret(struct bt *bt)
     cpu->seg[X86_SEG_SS] = ss;
     cpu->nmi_blocked = false;
     mode_set(bt, cpl, kind);
+    if (cpl == 3 && bt->pf_known && bt->pf_rip == rip)
+        bt_quick_ahead(bt);
     return code;
 }
 
@@ -316,7 +226,7 @@ static const void *do_iret(struct bt *bt)
 static const void *with_flags(struct bt *bt, uint64_t new, uint64_t rip)
 {
     enum tlb_kind kind = supervisor_kind(bt->cpu, new);
-    const void *code = find_at(bt, 0, kind, rip);
+    const void *code = bt_q_find(bt, 0, kind, rip);
 
     if (!code)
         return NULL;
@@ -328,7 +238,7 @@ static const void *with_flags(struct bt *bt, uint64_t new, uint64_t rip)
 static const void *do_popf(struct bt *bt, const struct bt_site *s)
 {
     uint64_t va = *gpr(bt, X86_RSP), new, old = flags_get(bt);
-    const uint8_t *p = at(bt, bt->mode & BT_MODE_KIND, va, 8, false);
+    const uint8_t *p = bt_q_at(bt, bt->mode & BT_MODE_KIND, va, 8, false);
     const void *code = bt->rx + s->next;
 
     if (!p)
@@ -366,6 +276,44 @@ static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
     return bt->rx + s->next;
 }
 
+/* ---- CR3, INVLPG ---- */
+
+/* On behind @s's instruction, by the branch cache: translations changed. */
+static const void *look_anew(struct bt *bt, const struct bt_site *s)
+{
+    uint64_t next = s->va + s->len;
+    const void *code;
+
+    bt_tlb_sync(bt);
+    code = bt_q_find(bt, 0, bt->mode & BT_MODE_KIND, next);
+    bt->lgpr[X86_R11] = next;
+    return code ? code : bt->rx + BT_THUNK;
+}
+
+static const void *do_cr3(struct bt *bt, const struct bt_site *s)
+{
+    struct x86_cpu *cpu = bt->cpu;
+
+    if (!gpr_saved(s->reg) || bt->check)
+        return NULL;
+    cpu->rip = s->va;
+    bt_kind_take(bt);
+    if (x86_mov_to_cr(cpu, 3, *gpr(bt, s->reg)))
+        return NULL;
+    return look_anew(bt, s);
+}
+
+const void *bt_quick_invlpg(struct bt *bt, const struct bt_site *s)
+{
+    if (bt->check)
+        return NULL;
+    bt->cpu->rip = s->va;
+    bt_kind_take(bt);
+    if (x86_invlpg(bt->cpu, bt->va))
+        return NULL;
+    return look_anew(bt, s);
+}
+
 /* ---- state that translated code holds ---- */
 
 static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
@@ -379,14 +327,12 @@ static ALWAYS_INLINE bool irq_may_wait(const struct x86_cpu *cpu)
 
 void bt_sys_in(struct bt *bt)
 {
-    enum tlb_kind kind = (enum tlb_kind)(bt->mode & BT_MODE_KIND);
     struct x86_cpu *cpu = bt->cpu;
 
-    cpu->rflags |= bt->ifl | bt->acl;
+    cpu->rflags |= bt->ifl | bt->acl | bt->dfl;
     cpu->seg[X86_SEG_GS].base = bt->gsbase;
     cpu->msr.kernel_gs_base = bt->kgsbase;
-    if (bt->in->kind != kind)
-        mode_set(bt, cpu->cpl, kind);
+    bt_kind_take(bt);
 }
 
 void bt_sys_out(struct bt *bt)
@@ -395,6 +341,7 @@ void bt_sys_out(struct bt *bt)
 
     bt->ifl = cpu->rflags & X86_FL_IF;
     bt->acl = cpu->rflags & X86_FL_AC;
+    bt->dfl = cpu->rflags & X86_FL_DF;
     bt->fsbase = cpu->seg[X86_SEG_FS].base;
     bt->gsbase = cpu->seg[X86_SEG_GS].base;
     bt->kgsbase = cpu->msr.kernel_gs_base;
@@ -409,9 +356,6 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
     switch ((enum bt_quick_op)s->quick) {
     case BT_Q_NONE:
         return NULL;
-    case BT_Q_CLD:
-        bt->cpu->rflags &= ~X86_FL_DF;
-        break;
     case BT_Q_POPF:
         return do_popf(bt, s);
     case BT_Q_SYSCALL:
@@ -420,6 +364,8 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         return do_sysret(bt);
     case BT_Q_IRET:
         return do_iret(bt);
+    case BT_Q_CR3:
+        return do_cr3(bt, s);
     case BT_Q_WRFSBASE:
     case BT_Q_WRGSBASE:
         return do_wrbase(bt, s, s->quick == BT_Q_WRFSBASE);

@@ -8,8 +8,10 @@
 #include "engine/bt/priv.h"
 
 #include "base/test.h"
+#include "cpu/x86/paging.h"
 #include "engine/interp/testvm.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -19,6 +21,10 @@
 #define USER_SP  (TVM_PAGED + 0x8000U)
 #define FRAME    (TVM_STACK - 0x800U)
 #define STACK_LO (TVM_STACK - 0x1000U)
+#define ACCESS   (TVM_PAGED + 0x800U)  /* a store and SYSCALL */
+#define TARGET   (TVM_PAGED + 0x3000U) /* ... there */
+#define FIX      (TVM_CODE + 0x1000U)  /* a handler: stores RBX as its PTE */
+#define RSP0     0x60000U
 
 /* ---- two VMs ---- */
 
@@ -74,6 +80,16 @@ static unsigned pick(uint64_t *s, unsigned n)
 static bool odd(uint64_t *s, unsigned odds)
 {
     return pick(s, odds) == 0;
+}
+
+/* What is there already stays: a write would drop what was translated. */
+static void code(struct tvm *t, uint64_t at, const void *p, size_t n)
+{
+    uint8_t now[64] = {0};
+
+    if (n > sizeof now || mem_read(t->vm.mem, gpa(at), now, n) ||
+        memcmp(now, p, n) != 0)
+        tvm_poke(t, at, p, n);
 }
 
 /* ---- start states ---- */
@@ -228,6 +244,13 @@ static void compare(struct tvm *ta, struct tvm *tb, uint64_t seed)
         CHECK_EQ(tvm_peek(ta, STACK_LO + i, 8), tvm_peek(tb, STACK_LO + i, 8));
     for (unsigned i = 0; i < 0x48; i += 8)
         CHECK_EQ(tvm_peek(ta, 0x5000 + i, 8), tvm_peek(tb, 0x5000 + i, 8));
+    for (unsigned i = 0; i < 0x60; i += 8) {
+        CHECK_EQ(tvm_peek(ta, RSP0 - 0x40 + i, 8),
+                 tvm_peek(tb, RSP0 - 0x40 + i, 8));
+        CHECK_EQ(tvm_peek(ta, TVM_PT + i, 8), tvm_peek(tb, TVM_PT + i, 8));
+    }
+    CHECK_EQ(tvm_peek(ta, TARGET, 8), tvm_peek(tb, TARGET, 8));
+    CHECK_EQ(tvm_peek(ta, TARGET + 0xff8, 8), tvm_peek(tb, TARGET + 0xff8, 8));
     if (test_failures != before)
         printf("seed %llu\n", (unsigned long long)seed);
 }
@@ -244,10 +267,7 @@ static enum exit_reason run(const struct engine_ops *e, struct tvm *t)
     return x.reason;
 }
 
-static void code(struct tvm *t, uint64_t at, const void *p, size_t n)
-{
-    tvm_poke(t, at, p, n);
-}
+static void prepare_fault(struct tvm *t, uint64_t seed, uint64_t cr4);
 
 /* @n cases; @percent of them at least must not have taken the full gate. */
 static void rounds(prepare_fn prepare, const char *insn, size_t len,
@@ -255,7 +275,7 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
 {
     struct tvm *a = tvm_create(), *b = bt_vm();
     struct bt *bt = bt_of(b->v[0]);
-    unsigned quick = 0;
+    uint64_t quick = 0, faults = 0;
 
     for (unsigned i = 0; i < 2; i++) {
         struct tvm *t = i ? b : a;
@@ -267,7 +287,7 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
         code(t, USER, "\x0f\x05", 2);
     }
     for (uint64_t seed = 1; seed <= n; seed++) {
-        uint64_t ops, callouts;
+        uint64_t ops, callouts, before;
         enum exit_reason ra;
 
         prepare(b, seed, cr4);
@@ -275,18 +295,21 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
         prepare(a, seed, cr4);
         prepare(b, seed, cr4);
         ops = bt->st.quick_ops;
+        before = bt->st.quick_faults;
         callouts = bt->st.callouts;
         ra = run(&interp_engine, a);
         CHECK_EQ(run(&bt_engine, b), ra);
         /* one callout is the HLT's */
         quick += bt->st.quick_ops != ops || bt->st.callouts <= callouts + 1;
+        faults += bt->st.quick_faults - before;
         compare(a, b, seed);
         if (test_failures > 20)
             break;
     }
     if (quick * 100 < n * percent)
-        printf("quick: %u of %u\n", quick, n);
+        printf("quick: %" PRIu64 " of %u\n", quick, n);
     CHECK(quick * 100 >= n * percent);
+    CHECK(faults * 100 >= (prepare == prepare_fault ? n * 20 : 0));
     tvm_destroy(a);
     bt_vm_destroy(b);
 }
@@ -343,6 +366,127 @@ static void prepare_user(struct tvm *t, uint64_t seed, uint64_t cr4)
     cpu->cr0 &= ~X86_CR0_AM;
 }
 
+/* ---- page faults ---- */
+
+static uint64_t pte(uint64_t *s)
+{
+    static const uint64_t some[] = {0, 5, 3, 0x25, 0x65, 7, 0x27, 0x67};
+    uint64_t p = TARGET | some[pick(s, 8)];
+
+    if (odd(s, 12))
+        p |= X86_PTE_NX;
+    if (odd(s, 24))
+        p |= BIT(45);
+    return p;
+}
+
+/* The gate of #PF, the stack for it, and where these are said to be. */
+static void prepare_gate(struct tvm *t, uint64_t *s)
+{
+    uint64_t to = odd(s, 2) ? FIX : TVM_VEC(14), lo, hi = to >> 32;
+    uint64_t sp = RSP0 - pick(s, 40);
+
+    lo = (to & 0xffff) | 8ULL << 16 | 0x8eULL << 40 | (to >> 16 & 0xffff) << 48;
+    if (odd(s, 6))
+        lo |= 1ULL << 40; /* a trap gate */
+    if (odd(s, 6))
+        lo ^= (uint64_t)1 << (32 + pick(s, 16));
+    if (odd(s, 12))
+        lo = (lo & ~0xffff0000ULL) | selector(s) << 16;
+    if (odd(s, 16))
+        hi = BIT(16 + pick(s, 16)); /* not canonical */
+    tvm_poke64(t, 0x6000 + 14 * 16, lo);
+    tvm_poke64(t, 0x6008 + 14 * 16, hi);
+    if (odd(s, 16))
+        sp = TVM_PAGED + 0x4000 + pick(s, 0x2000);
+    if (odd(s, 16))
+        sp = rnd(s) >> pick(s, 16) | BIT(40);
+    tvm_poke64(t, 0x9804, sp);
+    t->cpu->tr.limit = odd(s, 12) ? pick(s, 16) : 0x67;
+    if (odd(s, 12))
+        t->cpu->idtr.limit = (uint16_t)(0xd0 + pick(s, 0x20));
+    if (odd(s, 24))
+        t->cpu->tr.attr = (uint32_t)X86_SEG_UNUSABLE;
+}
+
+/* A handler that recurses writes over everything. What is code is only written
+ * where it changed: so many writes would drop all translations. */
+static void all_again(struct tvm *t)
+{
+    tvm_poke64(t, 0x1000, 0x2000 | 7);
+    tvm_poke64(t, 0x2000, 0x3000 | 7);
+    tables(t);
+    tvm_poke64(t, 0x3008, TVM_PT | 7);
+    for (unsigned i = 0; i < 512; i++)
+        tvm_page(t, TVM_PAGED + i * 4096, 7);
+    tvm_poke64(t, 0x5008, 0x00af9b000000ffff);
+    tvm_poke64(t, 0x5010, 0x00cf93000000ffff);
+    tvm_poke64(t, 0x5018, 0x00cff3000000ffff);
+    tvm_poke64(t, 0x5020, 0x00affb000000ffff);
+    for (unsigned v = 0; v < 32; v++) {
+        tvm_poke64(t, 0x6000 + v * 16, TVM_VEC(v) | 8ULL << 16 | 0x8eULL << 40);
+        tvm_poke64(t, 0x6008 + v * 16, 0);
+        code(t, TVM_VEC(v), "\xf4", 1);
+    }
+}
+
+/* From the kernel, which loads CR3, by IRET to a store. */
+static void prepare_fault(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    bool user = seed & 1;
+    uint64_t s, f;
+
+    all_again(t);
+    code(t, USER, "\x0f\x05", 2);
+    code(t, ACCESS, "\x88\x06\x0f\x05", 4); /* mov [rsi], al; syscall */
+    /* mov [TARGET's entry], rbx; add rsp, 8; iretq */
+    code(t, FIX, "\x48\x89\x1c\x25\x18\x40\0\0\x48\x83\xc4\x08\x48\xcf", 14);
+    start(t, seed, cr4, &s);
+    f = flags(&s) & ~(X86_FL_TF | X86_FL_RF | X86_FL_VM | X86_FL_NT);
+    if (user)
+        f &= ~X86_FL_AC;
+    tvm_poke64(t, FRAME, ACCESS);
+    tvm_poke64(t, FRAME + 8, user ? 0x23 : 8);
+    tvm_poke64(t, FRAME + 16, f);
+    tvm_poke64(t, FRAME + 24, user ? USER_SP : STACK_LO + 0x300 + pick(&s, 16));
+    tvm_poke64(t, FRAME + 32, user ? 0x1b : 0x10);
+    for (unsigned i = 0; i < 12; i++)
+        tvm_page(t, TVM_PAGED + i * 4096, 7);
+    tvm_page(t, TVM_PAGED + 0x4000, odd(&s, 2) ? 7 : 3);
+    tvm_poke64(t, TVM_PT + 8 * 3, pte(&s));
+    tvm_poke64(t, TARGET, 0x1122334455667788);
+    tvm_poke64(t, TARGET + 0xff8, 0x1122334455667788);
+    for (unsigned i = 0; i < 0x60; i += 8)
+        tvm_poke64(t, RSP0 - 0x40 + i, i);
+    t->cpu->gpr[X86_RSI] = TARGET + (odd(&s, 2) ? 0xff8 : 0);
+    t->cpu->gpr[X86_RBX] = TARGET | (user ? 7 : 3) |
+                           (odd(&s, 2) ? X86_PTE_A : 0) |
+                           (odd(&s, 2) ? X86_PTE_D : 0);
+    t->cpu->msr.lstar = KERNEL;
+    t->cpu->msr.star = UINT64_C(0x0010000800000000);
+    t->cpu->efer |= X86_EFER_SCE;
+    t->cpu->cr0 &= ~X86_CR0_AM;
+    if (odd(&s, 8))
+        t->cpu->cr0 &= ~X86_CR0_WP;
+    prepare_gate(t, &s);
+}
+
+/* What a start finds in CR3's source and in INVLPG's address register. */
+static void prepare_cr3(struct tvm *t, uint64_t seed, uint64_t cr4)
+{
+    uint64_t s;
+
+    start(t, seed, cr4, &s);
+    t->cpu->gpr[X86_RSI] = 0x1000;
+    if (odd(&s, 4))
+        t->cpu->gpr[X86_RSI] |= pick(&s, 4096);
+    if (odd(&s, 4))
+        t->cpu->gpr[X86_RSI] |= BIT(63);
+    if (odd(&s, 8))
+        t->cpu->gpr[X86_RSI] |= BIT(40 + pick(&s, 24));
+    t->cpu->gpr[X86_RDI] = target(&s);
+}
+
 #define ROUNDS(prepare, insn, cr4, percent)                                    \
     rounds(prepare, insn, sizeof(insn) - 1, cr4, 600, percent)
 
@@ -364,6 +508,32 @@ TEST(iret)
     ROUNDS(prepare_iret, "\x48\xcf", 0, 30);
     ROUNDS(prepare_iret, "\x48\xcf", X86_CR4_SMAP, 30);
     ROUNDS(prepare_iret, "\xcf", 0, 0);
+}
+
+TEST(page_fault)
+{
+    /* mov rax, cr3; mov cr3, rax; then let the TLB know the IDT, GDT, TSS and
+     * stacks: mov al, [60e0]; mov al, [5008]; mov al, [9804];
+     * or byte [5fff0], 0; or byte [6f2f0], 0; iretq */
+    static const char begin[] =
+        "\x0f\x20\xd8\x0f\x22\xd8\x8a\x04\x25\xe0\x60\0\0"
+        "\x8a\x04\x25\x08\x50\0\0\x8a\x04\x25\x04\x98\0\0"
+        "\x80\x0c\x25\xf0\xff\x05\0\0\x80\x0c\x25\xf0\xf2\x06\0\0\x48\xcf";
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    ROUNDS(prepare_fault, begin, 0, 40);
+    ROUNDS(prepare_fault, begin, X86_CR4_SMAP, 40);
+}
+
+TEST(translations)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    ROUNDS(prepare_cr3, "\x0f\x22\xde", 0, 60); /* mov cr3, rsi */
+    ROUNDS(prepare_cr3, "\x0f\x22\xde", X86_CR4_PCIDE, 60);
+    ROUNDS(prepare_cr3, "\x0f\x01\x3f", 0, 95); /* invlpg [rdi] */
+    ROUNDS(prepare_cr3, "\x0f\x22\xde\x0f\x01\x3f", X86_CR4_PCIDE, 60);
 }
 
 TEST(flags_and_bases)
@@ -572,6 +742,6 @@ TEST(tsc_forbidden)
     bt_vm_destroy(b);
 }
 
-TEST_MAIN(CASE(syscall_and_sysret), CASE(iret), CASE(flags_and_bases),
-          CASE(register_reads), CASE(stopped_in_user_mode), CASE(tsc),
-          CASE(tsc_forbidden))
+TEST_MAIN(CASE(syscall_and_sysret), CASE(iret), CASE(page_fault),
+          CASE(translations), CASE(flags_and_bases), CASE(register_reads),
+          CASE(stopped_in_user_mode), CASE(tsc), CASE(tsc_forbidden))

@@ -76,18 +76,25 @@ static bool area_open(struct bt *bt, size_t len, bool write, struct area *a)
 
     if (va & 63)
         return false;
-    a->p[0] = bt_quick_host(bt, kind, va, write);
+    a->p[0] = bt_quick_known(bt, kind, va, write);
     a->n0 = 4096 - (va & 0xfff);
     a->p[1] = NULL;
     if (a->n0 >= len)
         return a->p[0] != NULL;
-    a->p[1] = bt_quick_host(bt, kind, va + a->n0, write);
+    a->p[1] = bt_quick_known(bt, kind, va + a->n0, write);
     return a->p[0] && a->p[1];
 }
 
 static void copy(void *to, const void *from, size_t n)
 {
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+static void words(void *to, const void *from, size_t n)
+{
+    for (size_t i = 0; i < n; i += 8)
+        *(volatile img64 *)((uint8_t *)to + i) =
+            *(const volatile img64 *)((const uint8_t *)from + i);
 }
 
 static void area_move(const struct area *a, size_t at, uint8_t *img, size_t n,
@@ -98,7 +105,9 @@ static void area_move(const struct area *a, size_t at, uint8_t *img, size_t n,
         uint8_t *p = first ? a->p[0] + at : a->p[1] + (at - a->n0);
         size_t k = first && a->n0 - at < n ? a->n0 - at : n;
 
-        if (out)
+        if (k <= 64) /* a header; all parts are of whole words */
+            words(out ? p : img, out ? img : p, k);
+        else if (out)
             copy(p, img, k);
         else
             copy(img, p, k);
@@ -134,28 +143,34 @@ static size_t area_len(uint64_t rfbm)
 
 static bool all_zero(const uint8_t *img, size_t at, size_t end)
 {
-    uint64_t any = 0;
+    for (; at < end; at += 32) {
+        const img64 *w = (const img64 *)(img + at);
 
-    for (; at < end; at += 8)
-        any |= *(const img64 *)(img + at);
-    return !any;
+        if (w[0] | w[1] | w[2] | w[3])
+            return false;
+    }
+    return true;
 }
 
 /* The live state as an image, without the host's instruction pointer. Return:
  * the components that are not in their initial state. */
 static uint64_t image_of_live(uint8_t *img)
 {
-    uint64_t use = COMPS;
+    uint64_t use;
 
     asm volatile("xsave64 (%0)" : : "r"(img), "a"(7), "d"(0) : "memory");
+    use =
+        *(img64 *)(img + HDR_AT) & COMPS; /* others are in their first state */
     *(img64 *)(img + 8) = 0;
     *(img64 *)(img + 16) = 0;
     *(img32 *)(img + MXCSR_AT + 4) = MXCSR_OK;
-    if (*(img64 *)img == 0x37f && all_zero(img, ST_AT, XMM_AT))
+    if ((use & X86_XCR0_X87) && *(img64 *)img == 0x37f &&
+        all_zero(img, ST_AT, XMM_AT))
         use &= ~X86_XCR0_X87;
-    if (all_zero(img, XMM_AT, XMM_END))
+    if ((use & X86_XCR0_SSE) && all_zero(img, XMM_AT, XMM_END))
         use &= ~X86_XCR0_SSE;
-    if (all_zero(img, X86_XSAVE_AVX_OFFSET, X86_XSAVE_AVX_OFFSET + AVX_BYTES))
+    if ((use & X86_XCR0_AVX) &&
+        all_zero(img, X86_XSAVE_AVX_OFFSET, X86_XSAVE_AVX_OFFSET + AVX_BYTES))
         use &= ~X86_XCR0_AVX;
     return use;
 }
@@ -250,7 +265,12 @@ static bool restore(struct bt *bt)
     area_move(&a, HDR_AT, (uint8_t *)h, sizeof h, false);
     if (!header_ok(bt, h))
         return false;
-    area_get(&a, img, 0, XMM_END);
+    if (rfbm & h[0] & X86_XCR0_SSE)
+        area_get(&a, img, 0, XMM_END);
+    else if (rfbm & h[0] & X86_XCR0_X87)
+        area_get(&a, img, 0, XMM_AT);
+    else
+        area_get(&a, img, MXCSR_AT, MXCSR_AT + 8);
     if (rfbm & h[0] & X86_XCR0_AVX)
         area_get(&a, img, X86_XSAVE_AVX_OFFSET,
                  X86_XSAVE_AVX_OFFSET + AVX_BYTES);

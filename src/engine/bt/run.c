@@ -372,18 +372,23 @@ static const void *callout(struct bt *bt, struct bt_site *s)
     return go_on(bt);
 }
 
-/* Whether nothing else comes before the #PF of the site's access: operands of
- * vector instructions must be aligned, x87 exceptions may be pending. */
-static bool fault_comes_first(struct bt *bt, struct bt_site *s)
+bool bt_fault_first(const struct op *o)
 {
-    const struct op *o = bt_site_op(bt, s);
-    const struct x86_form_info *fi;
+    const struct x86_form_info *fi = x86_form_info(o->insn->form);
 
-    if (!o)
-        return false;
-    fi = x86_form_info(o->insn->form);
     return (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH) &&
            !(fi->attr & (XA_ALIGN | XA_ALIGN16 | XA_ALIGN64));
+}
+
+static const void *page_fault(struct bt *bt, struct bt_site *s)
+{
+    const struct op *o = bt_site_op(bt, s);
+
+    bt->cpu->rip = s->va;
+    if (!o || !bt_fault_first(o))
+        return callout(bt, s);
+    faulted(bt);
+    return go_on(bt);
 }
 
 /* A check for several accesses. What is looked up for it is only read: whether
@@ -430,12 +435,8 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     if ((va & 0xfff) + s->size > 4096 || !x86_canonical(va) ||
         misaligned(bt, s, va))
         return callout(bt, s);
-    if (tlb_xlat(bt->in, va, flags, &x)) {
-        if (!fault_comes_first(bt, s))
-            return callout(bt, s);
-        faulted(bt);
-        return go_on(bt);
-    }
+    if (tlb_xlat(bt->in, va, flags, &x))
+        return page_fault(bt, s);
     bt_tlb_sync(bt);
     if (!bt_tlb_fill(bt, (enum tlb_kind)s->kind, va, s->write))
         return callout(bt, s);
@@ -463,6 +464,11 @@ static const void *dispatch(struct bt *bt)
         bt->st.leaves++;
         bt->cpu->rip = s->va;
         return NULL;
+    case BT_G_FAULT:
+        return page_fault(bt, s);
+    case BT_G_AGAIN:
+        bt->cpu->rip = s->va;
+        return go_on_as(bt, s->window ? BT_MODE_NOWIN : 0);
     default:
         bt->cpu->rip = s->va;
         return go_on(bt);

@@ -112,6 +112,9 @@ void bt_str_site(struct bt_tr *t, uint32_t site)
         return;
     }
     op = xsave_op(t, insn);
+    if (insn->op == X86_OP_INVLPG && !(t->b->mode & BT_MODE_CPL3) &&
+        insn->adsize == 8)
+        op = BT_Q_INVLPG;
     if (op != BT_Q_NONE) {
         s->quick = (uint8_t)op;
         bt_ea_store(t, X86_REG_NONE, 0);
@@ -146,10 +149,7 @@ static void flags_back(struct emit *e)
 /* Whether the guest's DF is set, what the host's never is. */
 static uint32_t df_check(struct emit *e)
 {
-    e_load(e, X86_R10, BT_CPU);
-    e8(e, 0x41), e8(e, 0xf7), e8(e, 0x82); /* test dword [r10 + rflags], DF */
-    e32(e, (uint32_t)offsetof(struct x86_cpu, rflags));
-    e32(e, (uint32_t)X86_FL_DF);
+    e_gs_cmp0(e, BT_DFL - 4);
     return e_jcc(e, CC_NE);
 }
 

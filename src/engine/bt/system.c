@@ -59,6 +59,9 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
     case X86_OP_RDGSBASE:
         inl = mode & BT_MODE_FSGS;
         break;
+    case X86_OP_CLD:
+        inl = true;
+        break;
     case X86_OP_CLI:
     case X86_OP_STI:
     case X86_OP_SWAPGS:
@@ -86,6 +89,10 @@ static enum bt_quick_op supervisor_op(const struct x86_insn *insn)
         return insn->opsize == 8 ? BT_Q_SYSRET : BT_Q_NONE;
     case X86_OP_IRET:
         return insn->opsize == 8 ? BT_Q_IRET : BT_Q_NONE;
+    case X86_OP_MOV:
+        return insn->opnd[0].kind == X86_OPND_CR && insn->opnd[0].reg == 3
+                   ? BT_Q_CR3
+                   : BT_Q_NONE;
     default:
         return BT_Q_NONE;
     }
@@ -99,8 +106,6 @@ static enum bt_quick_op quick_op(const struct bt_tr *t,
     switch (insn->op) {
     case X86_OP_SYSCALL:
         return BT_Q_SYSCALL;
-    case X86_OP_CLD:
-        return BT_Q_CLD;
     case X86_OP_WRFSBASE:
         return fsgs ? BT_Q_WRFSBASE : BT_Q_NONE;
     case X86_OP_WRGSBASE:
@@ -120,6 +125,8 @@ void bt_quick_site(const struct bt_tr *t, const struct x86_insn *insn,
     s->quick = (uint8_t)quick_op(t, insn);
     s->len = insn->len;
     s->reg = (uint8_t)(insn->nopnds ? insn->opnd[0].reg : 0);
+    if (s->quick == BT_Q_CR3)
+        s->reg = insn->opnd[1].reg;
     s->size = (uint8_t)(insn->nopnds ? insn->opnd[0].size : 0);
 }
 
@@ -333,6 +340,8 @@ void bt_rflags(struct bt_tr *t)
     e_lea(e, w, w, X86_RAX, 0, 0, true);
     e_load(e, X86_RAX, BT_ACL);
     e_lea(e, w, w, X86_RAX, 0, 0, true);
+    e_load(e, X86_RAX, BT_DFL);
+    e_lea(e, w, w, X86_RAX, 0, 0, true);
     e_save(e, w, SLOT_TGT);
     if (keep != X86_RAX)
         e_mov(e, X86_RAX, keep);
@@ -369,6 +378,9 @@ void bt_system(struct bt_tr *t)
         break;
     case X86_OP_MOV:
         mov(t, insn);
+        break;
+    case X86_OP_CLD:
+        gs_put(e, BT_DFL, 0);
         break;
     case X86_OP_CLI:
         gs_put(e, BT_IFL, 0);

@@ -261,18 +261,23 @@ static void unwrite(void *outer, uint64_t lin, unsigned slot,
 {
     struct bt *bt = outer, *v = bt;
     unsigned i = bt_tlb_index(lin);
+    bool held = false;
 
     if (slot < PCID_SLOTS)
         v = bt_view_of(bt->part, bt->cpu->index, slot);
     for (unsigned k = 0; k < 3; k++) {
         struct bt_stk *stk = k == TLB_USER ? &v->stk_user : bt_stk(bt, k);
 
-        if (v->tlb[k].delta[i] - v->tlb[k].w[i] == (uintptr_t)host)
+        if (v->tlb[k].delta[i] - v->tlb[k].w[i] == (uintptr_t)host) {
             v->tlb[k].w[i] = no_key(i);
-        if (stk->delta - stk->w == (uintptr_t)host)
+            held = true;
+        }
+        if (stk->delta - stk->w == (uintptr_t)host) {
             stk->w = BT_STK_NONE;
+            held = true;
+        }
     }
-    bt->flushed++;
+    bt->flushed += held;
 }
 
 /* ---- hooks of cpu/x86 ---- */

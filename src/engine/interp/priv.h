@@ -215,6 +215,10 @@ struct xlat {
 int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x);
 /** tlb_kind_of() - the table whose rights an access of @flags has */
 enum tlb_kind tlb_kind_of(const struct interp *in, unsigned flags);
+/** tlb_ahead() - fill the TLB for an access that may come, as speculation may:
+ * of pages whose entries need no change. @lin is canonical, paging is on.
+ * Return: whether it did. */
+bool tlb_ahead(struct interp *in, uint64_t lin, unsigned flags);
 int tlb_init(struct interp *in);
 void tlb_fini(struct interp *in);
 void tlb_flush_all(struct interp *in);

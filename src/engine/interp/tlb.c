@@ -421,6 +421,23 @@ int tlb_xlat(struct interp *in, uint64_t lin, unsigned flags, struct xlat *x)
     return 0;
 }
 
+bool tlb_ahead(struct interp *in, uint64_t lin, unsigned flags)
+{
+    bool write = flags & X86_LIN_WRITE;
+    struct x86_walk w;
+    uint32_t word = 0;
+    uint8_t *page;
+
+    if (!x86_walk_marked(in->cpu, gva(lin), flags, &w))
+        return false;
+    page = mem_tlb_page(in->cpu->vm->mem, gpa(w.gpa.v & PAGE),
+                        write ? MEM_WRITE : MEM_READ, &word);
+    if (!page)
+        return false;
+    fill(in, lin, flags, &w, page, write && !(word & (MEM_CODE | MEM_WATCH)));
+    return true;
+}
+
 int tlb_init(struct interp *in)
 {
     in->tables =

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Who may write a page: for each page that the TLB holds write rights to, the
- * addresses it has them at, so that taking the rights away needs no search. Two
- * addresses a page; when a third comes, the oldest loses its rights, which the
- * next store there gets again.
+ * addresses it has them at, so that taking the rights away needs no search. Few
+ * addresses a page; when another comes, one loses its rights, which the next
+ * store there gets again: the oldest of the lower half, since the kernel's own
+ * mapping stays while users' come and go.
  *
  * Any thread may ask for a page's rights; the vCPU gives them up at its next
  * block boundary, or before it touches guest memory again.
@@ -19,7 +20,7 @@
 
 #define PAGE        (~UINT64_C(0xfff))
 #define SET_BITS    12
-#define WAYS        2
+#define WAYS        4
 #define UPPER       PCID_SLOTS /* as a slot's number */
 #define REQUEST_MAX 16
 
@@ -63,13 +64,18 @@ void tlb_writer_note(struct interp *in, const uint8_t *host, uint64_t lin)
 {
     struct writer *set = set_of(in->writers, host);
     struct writer w = {host, lin & PAGE, lin >> 63 ? UPPER : in->pcid_cur};
+    unsigned at = WAYS - 1;
 
     for (unsigned i = 0; i < WAYS; i++)
         if (set[i].host == host && set[i].lin == w.lin && set[i].slot == w.slot)
             return;
-    give_up(in, &set[WAYS - 1]);
-    for (unsigned i = WAYS - 1; i > 0; i--)
-        set[i] = set[i - 1];
+    while (at > 0 && set[at].host && set[at].slot == UPPER)
+        at--;
+    if (set[at].host && set[at].slot == UPPER)
+        at = WAYS - 1;
+    give_up(in, &set[at]);
+    for (; at > 0; at--)
+        set[at] = set[at - 1];
     set[0] = w;
 }
 

@@ -513,11 +513,17 @@ void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift)
     pthread_mutex_unlock(&z->lock);
 }
 
-static int by_address(const void *a, const void *b)
+/* qsort may use vector registers. */
+static void sort(uint64_t *v, unsigned n)
 {
-    const uint64_t *x = a, *y = b;
+    for (unsigned i = 1; i < n; i++) {
+        uint64_t x = v[i];
+        unsigned k = i;
 
-    return (*x > *y) - (*x < *y);
+        for (; k > 0 && v[k - 1] > x; k--)
+            v[k] = v[k - 1];
+        v[k] = x;
+    }
 }
 
 /* Pages in a row are unmapped in one piece. */
@@ -530,7 +536,7 @@ void bt_zones_late(struct bt *bt)
     if (!n)
         return;
     bt->zone_late_n = 0;
-    qsort(bt->zone_late, n, sizeof bt->zone_late[0], by_address);
+    sort(bt->zone_late, n);
     pthread_mutex_lock(&z->lock);
     for (unsigned i = 0; i < n; i++) {
         uint64_t va = bt->zone_late[i];

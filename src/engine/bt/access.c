@@ -239,8 +239,15 @@ static void access_zone(struct bt_tr *t, unsigned k, struct bt_opnd *m)
         }
         return;
     }
-    if (simple(ref) && ref->key < 16 && ref->off < BT_NEAR &&
-        ref->off > -BT_NEAR) {
+    if (simple(ref) && ref->key >= 16) {
+        slot = (unsigned)BT_SEGHOST(ref->key == KEY_GS);
+        if (t->s2_has != slot)
+            e_load(&t->e, t->s2, slot);
+        t->s2_has = (uint16_t)slot;
+        *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
+        return;
+    }
+    if (simple(ref) && ref->off < BT_NEAR && ref->off > -BT_NEAR) {
         base = bt_from_home(t, ref->key, t->s1);
         *m = (struct bt_opnd){(uint8_t)base, t->s2, (int32_t)ref->off,
                               base != t->s1};
@@ -257,14 +264,9 @@ static void window_zone(struct bt_tr *t, const struct bt_win *w)
 {
     struct emit *e = &t->e;
 
-    if (w->key < 16) {
-        bt_zone_of(t, bt_from_home(t, w->key, t->s1));
-    } else {
-        ea_win(t, e, w);
-        bt_zone_of(t, t->s1);
-        e_lea(e, t->s2, t->s1, t->s2, 0, 0, true);
-    }
-    e_save(e, t->s2, BT_WIN(w->slot));
+    bt_zone_of(t, bt_from_home(t, w->key, t->s1));
+    if (w->kept)
+        e_save(e, t->s2, BT_WIN(w->slot));
     t->s2_has = (uint16_t)BT_WIN(w->slot);
 }
 
@@ -326,7 +328,10 @@ void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m)
     w = &t->win[ref->win];
     slot = slot_of(t, w);
     if (t->s2_has != slot) {
-        e_load(&t->e, t->s2, slot);
+        if (t->zone && !w->kept)
+            bt_zone_of(t, bt_from_home(t, w->key, t->s1));
+        else
+            e_load(&t->e, t->s2, slot);
         t->s2_has = (uint16_t)slot;
     }
     if (ref->key >= 16) /* the slot has the host address of its beginning */

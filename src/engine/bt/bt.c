@@ -62,6 +62,7 @@ AT(stk_user, BT_STK(0));
 AT(stk_sup[1], BT_STK(2));
 AT(ib_user, BT_IB(0));
 AT(zone_sup, BT_ZONE(1));
+AT(seghost[1], BT_SEGHOST(1));
 AT(zone_user, BT_ZONE(0));
 AT(ib_sup[1], BT_IB(2));
 _Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");

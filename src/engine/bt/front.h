@@ -16,9 +16,9 @@
 /* Farther from its register an access may be in another zone: an array's
  * address and a small index. */
 #define BT_NEAR (INT64_C(1) << 20)
-#define FL_ALL   ((uint32_t)X86_FL_ARITH)
-#define ANY      X86_REG_NONE
-#define R(r)     (1U << (r))
+#define FL_ALL  ((uint32_t)X86_FL_ARITH)
+#define ANY     X86_REG_NONE
+#define R(r)    (1U << (r))
 
 /* Slots of struct bt: who keeps what. */
 #define SLOT_TMP BT_SLOT(0)
@@ -73,6 +73,8 @@ struct bt_win {
     bool write;
     bool hoisted; /* the check stands before the first access's instruction */
     bool stack;   /* by the stack page's entry; slot is not used */
+    bool begun;   /* zones: an access was met */
+    bool kept;    /* zones: the distance is kept in the slot */
 };
 
 /* Accesses of a loop whose addresses differ by constants, and move by the same
@@ -129,9 +131,9 @@ enum bt_how {
 struct bt_tr {
     struct bt *bt;
     struct bt_block *b;
-    struct emit e;    /* hot */
-    struct emit cold; /* its own arena */
-    uint32_t block;   /* index */
+    struct emit e;        /* hot */
+    struct emit cold;     /* its own arena */
+    uint32_t block;       /* index */
     struct bt_text *text; /* its page */
     const uint8_t *bytes; /* its beginning there */
     unsigned nbytes;

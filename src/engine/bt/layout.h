@@ -50,6 +50,9 @@
  * the user's lie in the pages of its address space. */
 #define BT_ZONE(k) ((k) ? 0x800 : 0x1800)
 
+/* Zones: host addresses of the bases of FS (0) and GS (1). */
+#define BT_SEGHOST(i) (0x380 + 8 * (i))
+
 #define BT_LOOP(i) (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host

@@ -241,7 +241,9 @@ struct bt {
     uint64_t ifl, acl, kgsbase;
     uint32_t irqw, unused3;
     uint64_t flpext, flpdep, dfl;
-    uint8_t pad3[0x800 - 0x338];
+    uint8_t pad3[0x380 - 0x338];
+    uint64_t seghost[2];
+    uint8_t pad4[0x800 - 0x390];
     uint64_t zone_sup[256];
     struct bt_stk stk_user;
     uint8_t pad2[0x800 - 24];

@@ -24,6 +24,17 @@
 
 /* ---- finding code and memory ---- */
 
+/* Where zones have the bases of FS and GS, for code of bt->mode. */
+static ALWAYS_INLINE void seg_hosts(struct bt *bt)
+{
+    const uint64_t *zone = (bt->mode & BT_MODE_KIND) == TLB_USER
+                               ? bt->view->zone_user
+                               : bt->zone_sup;
+
+    bt->seghost[0] = bt->fsbase + zone[bt->fsbase >> 40 & 255];
+    bt->seghost[1] = bt->gsbase + zone[bt->gsbase >> 40 & 255];
+}
+
 const void *bt_q_find(struct bt *bt, unsigned cpl, enum tlb_kind kind,
                       uint64_t rip)
 {
@@ -34,13 +45,16 @@ const void *bt_q_find(struct bt *bt, unsigned cpl, enum tlb_kind kind,
         return NULL;
     bt->mode = (old & ~(BT_MODE_KIND | BT_MODE_CPL3 | BT_MODE_ZONE)) | kind |
                bt->zoned[kind != TLB_USER] | (cpl == 3 ? BT_MODE_CPL3 : 0);
+    seg_hosts(bt);
     if (!bt->req && !bt->check) { /* its indirect entry compares */
         bt->lgpr[X86_R11] = rip;
         return (const void *)(uintptr_t)bt_ib(bt, kind)[bt_ib_index(kind, rip)];
     }
     code = bt_quick_jump(bt, rip);
-    if (!code)
+    if (!code) {
         bt->mode = old;
+        seg_hosts(bt);
+    }
     return code;
 }
 
@@ -273,6 +287,7 @@ static const void *do_wrbase(struct bt *bt, const struct bt_site *s, bool fs)
     if (fs)
         bt->cpu->seg[X86_SEG_FS].base = v;
     *(fs ? &bt->fsbase : &bt->gsbase) = v;
+    seg_hosts(bt);
     return bt->rx + s->next;
 }
 
@@ -345,6 +360,7 @@ void bt_sys_out(struct bt *bt)
     bt->fsbase = cpu->seg[X86_SEG_FS].base;
     bt->gsbase = cpu->seg[X86_SEG_GS].base;
     bt->kgsbase = cpu->msr.kernel_gs_base;
+    seg_hosts(bt);
     bt->tscoff = cpu->tsc_offset - bt->tsc_base;
     bt->irqw = irq_may_wait(cpu);
 }

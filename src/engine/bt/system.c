@@ -266,6 +266,12 @@ static void swapgs(struct bt_tr *t)
     e_load(e, t->s2, BT_KGSBASE);
     e_save(e, t->s1, BT_KGSBASE);
     e_save(e, t->s2, BT_GSBASE);
+    if (t->b->mode & BT_MODE_ZONE) {
+        e_mov(e, t->s1, t->s2);
+        bt_zone_of(t, t->s1);
+        e_lea(e, t->s2, t->s1, t->s2, 0, 0, true);
+        e_save(e, t->s2, BT_SEGHOST(1));
+    }
     t->s2_has = 0;
 }
 

@@ -248,7 +248,7 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     struct bt_win *w;
 
     if (t->zone &&
-        (ref->key == KEY_ABS || (reg && (lo < -BT_NEAR || hi > BT_NEAR))))
+        (!reg || lo < -BT_NEAR || hi > BT_NEAR)) /* access_zone has no need */
         return;
     if (ref->key == KEY_NONE || (reg && (lo < -BT_REACH || hi > BT_REACH)))
         return;
@@ -308,6 +308,24 @@ static void place(struct planner *pl, struct bt_win *w)
         w->delta = pl->at[w->at][w->key].delta;
 }
 
+/* Zones: a distance is kept if others' are needed before its last use. */
+static void keep(struct planner *pl, unsigned end)
+{
+    struct bt_tr *t = pl->t;
+    unsigned has = NO_WIN;
+
+    for (unsigned i = pl->segment; i < end; i++)
+        for (unsigned k = 0; k < t->nref[i]; k++) {
+            unsigned w = t->ref[i][k].win;
+
+            if (w != NO_WIN && w != has && t->win[w].begun)
+                t->win[w].kept = true;
+            if (w != NO_WIN)
+                t->win[w].begun = true;
+            has = w;
+        }
+}
+
 /* The segment ends before instruction @end. */
 static void finish(struct planner *pl, unsigned end)
 {
@@ -337,6 +355,8 @@ static void finish(struct planner *pl, unsigned end)
             if (ref->win != NO_WIN && !t->win[ref->win].count)
                 ref->win = NO_WIN;
         }
+    if (t->zone)
+        keep(pl, end);
     pl->segment = end;
     pl->first = t->nwins;
 }

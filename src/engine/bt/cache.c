@@ -27,6 +27,7 @@
 #define PAGE      (~UINT64_C(0xfff))
 #define CODE_ROOM 16384U
 #define EVICT     16 /* blocks at each translation */
+#define HUGE_PAGE (UINT32_C(2) << 20)
 
 /* ---- memory ---- */
 
@@ -36,6 +37,18 @@ static void *take(size_t n)
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
+}
+
+/* The same in a huge page, if the host has one: look-ups come from all over. */
+static void *take_huge(size_t n)
+{
+    uint8_t *p = take(n + HUGE_PAGE);
+
+    if (!p)
+        return NULL;
+    p += -(uintptr_t)p & (HUGE_PAGE - 1);
+    madvise(p, n, MADV_HUGEPAGE);
+    return p;
 }
 
 /* Where hot and cold code of segment @i begin: hot code from the beginning on,
@@ -90,7 +103,7 @@ int bt_cache_make(struct engine_part *part, struct err *e)
     c->pages = take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
     c->sites = take(sizeof *c->sites * (size_t)BT_SITES_MAX);
     c->maps = take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
-    c->hash = take(sizeof *c->hash << BT_HASH_BITS);
+    c->hash = take_huge(sizeof *c->hash << BT_HASH_BITS);
     c->phash = take(sizeof *c->phash << BT_PHASH_BITS);
     c->ops = take(BT_SEG_OPS * BT_SEGS);
     if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->hash ||
@@ -300,7 +313,6 @@ void bt_cache_flush(struct bt *bt)
 #ifndef MADV_COLLAPSE
 #    define MADV_COLLAPSE 25
 #endif
-#define HUGE_PAGE (UINT32_C(2) << 20)
 
 /* Two full megabytes of hot code become one page of the host's TLB, where the
  * host can do that. */

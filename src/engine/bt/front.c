@@ -228,6 +228,16 @@ static void ahead_note(const struct bt_tr *t, struct ahead *h)
 /* A region without windows runs what one of them covers, hardly more. */
 #define NOWIN_INSNS 8
 
+/* Whether a region begins there already: that one is jumped to, not made once
+ * more as a part of this. */
+static bool begins_at(const struct bt_tr *t, unsigned at)
+{
+    const struct bt_block *b = t->b;
+
+    return t->n && !t->bt->check && !b->tail && !(b->mode & BT_MODE_NOWIN) &&
+           bt_block_find(t->bt, b->src + at, b->va + at, b->mode);
+}
+
 static void decode_region(struct bt_tr *t)
 {
     unsigned max = t->bt->check ? BT_BLOCK_INSNS : BT_REGION_INSNS, at = 0;
@@ -240,6 +250,8 @@ static void decode_region(struct bt_tr *t)
     while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 
+        if (begins_at(t, at))
+            break;
         bt_text_need(t->text, (unsigned)(t->b->va & 0xfff) + at);
         if (x86_decode(t->bytes + at, t->nbytes - at, X86_MODE_64, insn) !=
             X86_DEC_OK)

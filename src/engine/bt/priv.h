@@ -55,27 +55,28 @@ enum bt_quick_op {
     BT_Q_CR3
 };
 
-/* One translated block. Key: host address of its first byte, va, mode. */
+/* One translated block. Key: host address of its first byte, va, mode. What a
+ * look-up reads lies in one cache line. */
 struct bt_block {
-    const uint8_t *src;
-    const uint8_t *tail; /* the next page, where its one instruction ends */
+    ALIGNED(64) const uint8_t *src;
     uint64_t va;
     uint32_t mode;
-    uint32_t code;     /* offset of its entry for links */
-    uint32_t indirect; /* ... for indirect jumps, target in R11 */
+    uint32_t code;       /* offset of its entry for links */
+    uint32_t indirect;   /* ... for indirect jumps, target in R11 */
+    uint32_t hash_next;  /* index + 1 */
+    const uint8_t *tail; /* the next page, where its one instruction ends */
+    bool valid;
+    uint16_t len; /* guest bytes */
+    uint16_t ninsns;
     uint32_t code_end;
     uint32_t cold, cold_end;
     uint32_t cell;      /* of minus va; spoilt when the block is dropped */
     uint32_t in;        /* links into it: site; 0: none */
-    uint32_t hash_next; /* index + 1 */
     uint32_t page_next; /* index + 1: blocks of the same guest page */
     uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
     uint32_t tail_page; /* index + 1 */
-    uint16_t len;       /* guest bytes */
-    uint16_t ninsns;
-    bool valid;
-    uint32_t map; /* first of its struct bt_map */
+    uint32_t map;       /* first of its struct bt_map */
     uint32_t nmap;
 };
 
@@ -104,7 +105,7 @@ struct bt_page {
 #define BT_PAGES_MAX  65536U
 #define BT_SITES_MAX  4194304U
 #define BT_MAPS_MAX   4194304U
-#define BT_HASH_BITS  18
+#define BT_HASH_BITS  19
 #define BT_PHASH_BITS 14
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  4194304U
@@ -518,13 +519,14 @@ static inline struct bt_stk *bt_stk(struct bt *bt, unsigned k)
     return k == TLB_USER ? &bt->view->stk_user : &bt->stk_sup[k - 1];
 }
 
-/* One page's code at many addresses shall not meet in one bucket. */
+/* Blocks of one page lie near each other, in 256 buckets; one page's code at
+ * many addresses shall not meet in one bucket. */
 static inline unsigned bt_hash(const uint8_t *src, uint64_t va)
 {
-    uint64_t key = (uint64_t)(uintptr_t)src ^ (va >> 12) << 20;
+    uint64_t key = (uint64_t)(uintptr_t)src >> 12 ^ (va >> 12) << 20;
 
-    return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >>
-                      (64 - BT_HASH_BITS));
+    key = key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - BT_HASH_BITS);
+    return (unsigned)(key + (va >> 4 & 255)) & ((1U << BT_HASH_BITS) - 1);
 }
 
 /* Bits 12-23, 45 and 63: bit 45 tells the kernel's text and data from its

@@ -295,6 +295,7 @@ struct bt {
     uint32_t zone_late_n;   /* user pages to be dropped before user code runs */
     uint64_t zone_late[BT_ZONE_LATE];
     uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
+    uint32_t zone_row;      /* zone faults while a request stood */
     uint64_t ticked;        /* host TSC: bt_zones_tick */
     bool dropped;           /* blocks were dropped since the flag was cleared */
     uint64_t drops;         /* cache->drops that this vCPU knows of */

@@ -22,6 +22,7 @@
 #    define SS_AUTODISARM (1U << 31)
 #endif
 #define STACK_BYTES 65536
+#define ROW_MAX     16 /* faults in a row that C does not hear of */
 
 static struct bt *bt_here(uint64_t rip)
 {
@@ -87,10 +88,12 @@ static void guest_fault(struct bt *bt, const struct bt_block *b,
 static bool fault(int signo, const siginfo_t *info, ucontext_t *uc)
 {
     uint64_t rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
-    bool page = signo == SIGSEGV &&
-                (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR);
     uint64_t at = (uintptr_t)info->si_addr;
+    /* What isn't canonical for the guest may be so for a host of 57 bits. */
+    bool page = signo == SIGSEGV && !(at >> 47) &&
+                (info->si_code == SEGV_MAPERR || info->si_code == SEGV_ACCERR);
     struct bt *bt = bt_here(rip);
+    bool again = false;
     const struct bt_map *m;
     struct bt_block *b;
 
@@ -99,10 +102,15 @@ static bool fault(int signo, const siginfo_t *info, ucontext_t *uc)
     m = map_of(bt, rip, &b);
     if (!m || (page && !bt_zones_have(bt->part, at)))
         return false;
-    if (page && bt_zones_fault(bt, at, uc->uc_mcontext.gregs[REG_ERR] & 2,
-                               (uint64_t)*reg_of(uc, m->s2)))
+    /* Whatever a guest does to its page tables, faults without end are no way
+     * to keep requests waiting. */
+    if (page && atomic_load(&bt->req))
+        again = ++bt->zone_row % ROW_MAX == 0;
+    if (page && !again &&
+        bt_zones_fault(bt, at, uc->uc_mcontext.gregs[REG_ERR] & 2,
+                       (uint64_t)*reg_of(uc, m->s2)))
         return true;
-    bt->zone_failed = page ? (uint32_t)(b - bt->blocks) + 1 : 0;
+    bt->zone_failed = page && !again ? (uint32_t)(b - bt->blocks) + 1 : 0;
     guest_fault(bt, b, m, uc);
     return true;
 }

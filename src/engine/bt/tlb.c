@@ -285,10 +285,11 @@ static void unwrite(void *outer, uint64_t lin, unsigned slot,
 static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
 {
     struct interp *in = ctx;
+    bool other = pcid != in->pcid[in->pcid_cur].pcid;
 
     tlb_lin_flush(ctx, kind, va, pcid);
     bt_tlb_sync(in->outer);
-    if (kind != X86_FLUSH_PAGE)
+    if (kind != X86_FLUSH_PAGE || other)
         bt_zones_root(in->outer, false);
 }
 

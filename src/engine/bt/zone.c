@@ -7,6 +7,7 @@
 
 #include "vm/mem.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,10 +15,12 @@
 #define KERNEL_ZONES 8 /* kept free of users */
 #define PIN_AFTER    8 /* faults for nothing */
 /* Host TSC in user code, before an address space is zoned: some 100 ms. */
-#define HOT_TSC (UINT64_C(1) << 28)
+#define HOT_TSC     (UINT64_C(1) << 28)
 #define CREDIT      2000 /* faults that it may have; more with each tick */
 #define CREDIT_TICK 60
-#define REST_TICKS  25 /* when it had more */
+#define REST_TICKS  25   /* when it had more */
+#define MAPS_OTHER  4096 /* mappings that are not zones' */
+#define MAPS_VCPU   256
 
 /* ---- reservations ---- */
 
@@ -32,6 +35,34 @@ static uint8_t *reserve(void)
     return p + (-(uintptr_t)p & (BIG - 1)); /* as huge pages are aligned */
 }
 
+/* Mappings that the host lets a process have. */
+static uint32_t maps_max(void)
+{
+    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    uint32_t n = 0;
+    char s[16];
+    ssize_t len = fd < 0 ? 0 : read(fd, s, sizeof s);
+
+    for (ssize_t i = 0; i < len && s[i] >= '0' && s[i] <= '9'; i++)
+        n = n < 1000000 ? 10 * n + (uint32_t)(s[i] - '0') : n;
+    if (fd >= 0)
+        close(fd);
+    return len > 0 ? n : 65530;
+}
+
+/* Share what is left of them. */
+static bool maps_share(struct zones *z, unsigned ncpus)
+{
+    uint32_t max = maps_max(), rest = MAPS_OTHER + MAPS_VCPU * ncpus;
+
+    if (max < rest + 8192)
+        return false;
+    max -= rest;
+    z->entries_max = max / 8 * 3 < ENTRIES_MAX ? max / 8 * 3 : ENTRIES_MAX;
+    z->cuts_max = (max - 2 * z->entries_max) / 2;
+    return true;
+}
+
 void bt_zones_make(struct engine_part *part)
 {
     struct zones *z;
@@ -39,8 +70,10 @@ void bt_zones_make(struct engine_part *part)
     if (part->check)
         return;
     z = calloc(1, sizeof *z);
-    if (!z)
+    if (!z || !maps_share(z, part->ncpus)) {
+        free(z);
         return;
+    }
     pthread_mutex_init(&z->lock, NULL);
     z->fd = -1;
     z->nowhere = reserve();
@@ -155,7 +188,22 @@ void zone_win_drop(struct bt *bt, unsigned win)
             zone_unmap(z->zone[i].base, ZONE_BYTES);
             z->zone[i].win = 0;
         }
+    z->tables -= z->win[win].tables;
+    z->win[win].tables = 0;
     nowhere(bt, table_of(bt, win));
+}
+
+/* Distances stay as they are, so it may be done under any vCPU. */
+void zone_unmap_all(struct zones *z)
+{
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win)
+            zone_unmap(z->zone[i].base, ZONE_BYTES);
+    for (unsigned win = 0; win < ZONE_WINS; win++) {
+        zone_entries_forget(z, win);
+        z->win[win].tables = 0;
+    }
+    z->tables = 0;
 }
 
 /* ---- who uses them ---- */
@@ -178,6 +226,8 @@ void bt_zones_look(struct bt *bt)
     bt->zoned[1] = on ? BT_MODE_ZONE : 0;
     bt_ib_flush(bt, TLB_SUP);
     bt_ib_flush(bt, TLB_SUPAC);
+    if (on)
+        bt_zones_root(bt, true);
 }
 
 static void user_switch(struct bt *bt, bool on)

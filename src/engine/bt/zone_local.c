@@ -78,6 +78,8 @@ bool zone_local_add(struct bt *bt, struct zentry *e)
     if (z->no_locals || e->big || z->nlocals == LOCALS_MAX)
         return false;
     path = path_get(z, bt->cpu->cr3, e->va);
+    /* Either we see another's CR3, or it sees the path (bt_zones_root). */
+    atomic_thread_fence(memory_order_seq_cst);
     if (!path || !roots_agree(bt, &z->path[path - 1]))
         return false;
     e->pte = zone_pte(z->path[path - 1].table[2], e->va, 12);
@@ -120,12 +122,13 @@ void bt_zones_root(struct bt *bt, bool keep)
 {
     struct zones *z = bt->part->zones;
 
-    if (!z || !__atomic_load_n(&z->nlocals, __ATOMIC_RELAXED))
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!z || !__atomic_load_n(&z->npaths, __ATOMIC_RELAXED))
         return;
     pthread_mutex_lock(&z->lock);
     for (unsigned i = 0; i < z->npaths; i++)
         if (!root_same(z, &z->path[i], bt->cpu->cr3)) {
-            z->no_locals = bt->zoned[1];
+            z->no_locals |= bt->zoned[1] != 0;
             drop_all(bt);
         } else if (!keep && !path_same(&z->path[i])) {
             drop_all(bt);

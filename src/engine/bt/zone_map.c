@@ -61,7 +61,7 @@ void zone_map_reset(struct zones *z)
         free(z->win[i].list);
         z->win[i] = (struct zwin){.n = 0};
     }
-    z->nentries = z->free = z->nlocals = 0;
+    z->nentries = z->free = z->nlocals = z->cuts = z->tables = 0;
     z->npaths = 0;
     z->no_locals = false;
     memset(z->by_va, 0, sizeof z->by_va);
@@ -94,6 +94,20 @@ static void unchain(struct zones *z, const struct zentry *e)
     *g = e->next_gpa;
 }
 
+/* Whether it is less than what INVLPG drops. */
+static bool is_piece(const struct zentry *e)
+{
+    return e->shift > (e->big ? 21 : 12);
+}
+
+static void cuts_none(struct zones *z, struct zentry *e)
+{
+    z->cuts -= e->cuts;
+    e->cuts = 0;
+    for (unsigned i = 0; i < 8; i++)
+        e->ro[i] = 0;
+}
+
 static void forget(struct zones *z, struct zentry *e)
 {
     struct zwin *w = &z->win[e->win];
@@ -102,7 +116,8 @@ static void forget(struct zones *z, struct zentry *e)
     unchain(z, e);
     w->list[e->at] = last;
     z->entry[last].at = e->at;
-    w->larger -= e->shift > 21;
+    w->larger -= is_piece(e);
+    cuts_none(z, e);
     if (e->path)
         zone_local_drop(z, e);
     e->next_va = z->free;
@@ -143,7 +158,7 @@ static struct zentry *entry_new(struct zones *z, unsigned win)
     }
     if (i)
         z->free = z->entry[i - 1].next_va;
-    else if (z->nentries < ENTRIES_MAX)
+    else if (z->nentries < z->entries_max)
         i = ++z->nentries;
     else
         return NULL;
@@ -183,45 +198,106 @@ static void shut_set(struct zones *z, uint64_t off, bool on)
         z->shut[off >> 18] &= ~BIT(off >> 12 & 63);
 }
 
-static void shut_specials(struct zones *z, const struct zentry *e, uint8_t *at,
-                          uint64_t off)
+static bool ro_get(const struct zentry *e, unsigned i)
 {
-    uint64_t n = bytes_of(e), run = 0;
+    return i < 512 && (e->ro[i / 64] >> (i % 64) & 1);
+}
+
+/* Whether page @i of a big piece that may be written is kept from it. */
+static void ro_set(struct zones *z, struct zentry *e, unsigned i, bool on)
+{
+    int beside = (int)ro_get(e, i - 1) + (int)ro_get(e, i + 1);
+    int more = on ? 1 - beside : beside - 1;
+
+    if (ro_get(e, i) == on)
+        return;
+    e->ro[i / 64] ^= BIT(i % 64);
+    e->cuts = (uint16_t)(e->cuts + more);
+    z->cuts += (uint32_t)more;
+}
+
+/* Nothing that is to be seen may be written unseen: rather not mapped. */
+static void read_only(struct zones *z, struct zentry *e, uint64_t off,
+                      uint64_t n)
+{
+    uint8_t *at = zone_host(z, e->win, e->va);
+
+    if (mprotect(at + off, n, PROT_READ) == 0)
+        return;
+    zone_unmap(at, bytes_of(e));
+    forget(z, e);
+}
+
+/* No page of it may be written. */
+static void read_only_all(struct zones *z, struct zentry *e)
+{
+    cuts_none(z, e);
+    e->write = false;
+    read_only(z, e, 0, bytes_of(e));
+}
+
+/* Return: false: it would be too many mappings. */
+static bool specials(struct zones *z, struct zentry *e, uint64_t off)
+{
+    unsigned n = (unsigned)(bytes_of(e) >> 12);
     uint32_t word;
 
-    for (uint64_t i = 0; i <= n; i += 4096) {
-        bool s = i < n && special(z, e->gpa + i);
+    for (unsigned i = 0; i < n; i++)
+        if (special(z, e->gpa + i * UINT64_C(4096)))
+            ro_set(z, e, i, true);
+    if (z->cuts > z->cuts_max)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        if (!ro_get(e, i)) {
+            mem_tlb_page(z->mem, gpa(e->gpa + i * UINT64_C(4096)), MEM_WRITE,
+                         &word);
+            shut_set(z, off + i * UINT64_C(4096), false);
+        }
+    return true;
+}
 
-        if (i < n && !s) {
-            mem_tlb_page(z->mem, gpa(e->gpa + i), MEM_WRITE, &word);
-            shut_set(z, off + i, false);
-        }
-        if (s) {
-            run += 4096;
-        } else if (run) {
-            mprotect(at + i - run, run, PROT_READ);
-            run = 0;
-        }
+/* Return: false: the host refuses. */
+static bool shut_specials(const struct zentry *e, uint8_t *at)
+{
+    unsigned n = (unsigned)(bytes_of(e) >> 12), from = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (!ro_get(e, i))
+            continue;
+        if (!i || !ro_get(e, i - 1))
+            from = i;
+        if ((i + 1 == n || !ro_get(e, i + 1)) &&
+            mprotect(at + from * UINT64_C(4096),
+                     (i + 1 - from) * UINT64_C(4096), PROT_READ))
+            return false;
     }
+    return true;
 }
 
 /* Whoever marks a page sets its mark first and then comes to revoke, for which
- * it waits for our lock: so either we see the mark, or it sees our mapping. */
+ * it waits for our lock: so either we see the mark, or it sees our mapping.
+ * Return: false: the entry is to be dropped. True need not mean e->write. */
 static bool entry_map(struct zones *z, struct zentry *e, bool write)
 {
     uint8_t *at = zone_host(z, e->win, e->va);
     uint64_t off = offset_of(z, e->gpa);
-    if (!at || off == UINT64_MAX ||
-        mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0),
+
+    cuts_none(z, e);
+    e->write = false;
+    if (!at || off == UINT64_MAX)
+        return false;
+    if (write && !specials(z, e, off)) {
+        cuts_none(z, e);
+        write = false;
+    }
+    if (mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0),
              MAP_SHARED | MAP_FIXED, z->fd, (off_t)off) == MAP_FAILED)
         return false;
     if (e->big && e->win != ZONE_KERNEL &&
         write) /* fewer misses of the host's */
         (void)madvise(at, BIG, MADV_COLLAPSE);
     e->write = write;
-    if (write)
-        shut_specials(z, e, at, off);
-    return true;
+    return !write || shut_specials(e, at);
 }
 
 static bool big_fits(struct zones *z, const struct x86_walk *w, uint64_t va)
@@ -233,21 +309,40 @@ static bool big_fits(struct zones *z, const struct x86_walk *w, uint64_t va)
            offset_of(z, at + BIG - 4096) == offset_of(z, at) + BIG - 4096;
 }
 
+/* What was small pages when they were mapped is a large one now, and the guest
+ * has not flushed. No entry's mapping lies in another's. */
+static void make_room(struct zones *z, unsigned win, uint64_t va)
+{
+    uint64_t first = va & ~(BIG - 1);
+
+    for (uint64_t at = first; at < first + BIG && z->win[win].n; at += 4096) {
+        struct zentry *e = find(z, win, at, false);
+
+        if (e) {
+            zone_unmap(zone_host(z, win, at), 4096);
+            forget(z, e);
+        }
+    }
+}
+
 static bool entry_add(struct bt *bt, unsigned win, uint64_t va,
                       const struct x86_walk *w, bool write)
 {
     struct zones *z = bt->part->zones;
     bool big = big_fits(z, w, va);
     uint64_t mask = (big ? BIG : 4096) - 1;
-    struct zentry *e = entry_new(z, win);
+    struct zentry *e;
 
+    if (big)
+        make_room(z, win, va);
+    e = entry_new(z, win);
     if (!e)
         return false;
     e->va = va & ~mask;
     e->gpa = w->gpa.v & ~mask;
     e->shift = w->shift;
     e->big = big;
-    z->win[win].larger += e->shift > 21;
+    z->win[win].larger += is_piece(e);
     chain(z, e);
     if ((win == ZONE_KERNEL && !w->global && !zone_local_add(bt, e)) ||
         !entry_map(z, e, write && (big || !special(z, e->gpa)))) {
@@ -259,6 +354,8 @@ static bool entry_add(struct bt *bt, unsigned win, uint64_t va,
 }
 
 /* ---- page tables ---- */
+
+#define RESERVED BITS(51, X86_MAXPHYADDR)
 
 /* The leaf that translates @va, as the tables are now, and what all levels
  * allow. Return: its shift; 0: none. */
@@ -272,7 +369,7 @@ static unsigned leaf(struct zones *z, uint64_t cr3, uint64_t va, uint64_t *pte)
         if (!table)
             return 0;
         e = zone_pte(table, va, shift);
-        if (!(e & X86_PTE_P))
+        if ((e & (X86_PTE_P | RESERVED)) != X86_PTE_P)
             return 0;
         all &= e;
         if (shift == 12 || (shift < 39 && (e & X86_PTE_PS))) {
@@ -296,6 +393,8 @@ static bool still(struct zones *z, uint64_t cr3, const struct zentry *e)
         need |= X86_PTE_RW | X86_PTE_D;
     if (shift != e->shift || (pte & need) != need)
         return false;
+    if (e->win == ZONE_KERNEL && (pte & X86_PTE_US)) /* SMAP is on */
+        return false;
     at = pte & X86_PTE_ADDR & ~(BIT(shift) - 1);
     return at + (e->va & (BIT(shift) - 1) & ~(bytes_of(e) - 1)) == e->gpa;
 }
@@ -305,7 +404,8 @@ void bt_zones_sync(struct bt *bt, bool upper)
     struct zones *z = bt->part ? bt->part->zones : NULL;
     unsigned win = upper ? ZONE_KERNEL : zone_win_of(bt, 0), gone = 0;
 
-    if (!z || !z->win[win].n)
+    /* into the kernel's window another vCPU may be about to put something */
+    if (!z || (!upper && !__atomic_load_n(&z->win[win].n, __ATOMIC_RELAXED)))
         return;
     pthread_mutex_lock(&z->lock);
     bt->st.zone_syncs++;
@@ -327,12 +427,43 @@ void bt_zones_sync(struct bt *bt, bool upper)
 
 /* ---- faults ---- */
 
+/* A page of a big piece that was code or watched, and is no more. */
+static bool page_open(struct zones *z, struct zentry *e, uint64_t page)
+{
+    unsigned i = (unsigned)((page - e->va) >> 12);
+    uint32_t word;
+
+    if (!ro_get(e, i))
+        return true; /* another vCPU was faster */
+    ro_set(z, e, i, false);
+    if (z->cuts > z->cuts_max ||
+        mprotect(zone_host(z, e->win, page), 4096, PROT_READ | PROT_WRITE)) {
+        ro_set(z, e, i, true);
+        return false;
+    }
+    mem_tlb_page(z->mem, gpa(e->gpa + (page - e->va)), MEM_WRITE, &word);
+    shut_set(z, offset_of(z, e->gpa + (page - e->va)), false);
+    return true;
+}
+
+static bool entry_open(struct bt *bt, struct zentry *e)
+{
+    struct zones *z = bt->part->zones;
+
+    if (e->big && z->cuts >= z->cuts_max)
+        return false;
+    if (!entry_map(z, e, true)) {
+        zone_entry_drop(bt, e);
+        return false;
+    }
+    return e->write;
+}
+
 static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
                         const struct x86_walk *w, bool write)
 {
     uint64_t page = va & ~UINT64_C(4095), at = w->gpa.v & ~UINT64_C(4095);
     struct zones *z = bt->part->zones;
-    uint32_t word;
 
     if (e->gpa + (page - e->va) != at || e->shift != w->shift) {
         zone_entry_drop(bt, e);
@@ -344,13 +475,7 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
         bt->st.zone_code++;
         return false;
     }
-    if (!e->write)
-        return entry_map(z, e, true);
-    mem_tlb_page(z->mem, gpa(at), MEM_WRITE, &word);
-    shut_set(z, offset_of(z, at), false);
-    return mprotect(zone_host(z, e->win, page), 4096, PROT_READ | PROT_WRITE) ==
-               0 &&
-           !special(z, at);
+    return e->write ? page_open(z, e, page) : entry_open(bt, e);
 }
 
 struct page {
@@ -367,10 +492,14 @@ static void run_map(struct bt *bt, unsigned win, uint64_t va,
     uint64_t off = offset_of(z, p->gpa);
     uint32_t word;
 
-    if (!at || mmap(at, n * 4096UL, PROT_READ | (p->write ? PROT_WRITE : 0),
-                    MAP_SHARED | MAP_FIXED | MAP_POPULATE, z->fd,
-                    (off_t)off) == MAP_FAILED)
+    if (!at)
         return;
+    if (mmap(at, n * 4096UL, PROT_READ | (p->write ? PROT_WRITE : 0),
+             MAP_SHARED | MAP_FIXED | MAP_POPULATE, z->fd,
+             (off_t)off) == MAP_FAILED) {
+        zone_unmap(at, n * 4096UL);
+        return;
+    }
     for (unsigned i = 0; i < n; i++) {
         struct zentry *e = entry_new(z, win);
 
@@ -387,8 +516,8 @@ static void run_map(struct bt *bt, unsigned win, uint64_t va,
         if (!p->write)
             continue;
         if (special(z, e->gpa)) { /* marked since */
-            mprotect(at + i * 4096UL, 4096, PROT_READ);
             e->write = false;
+            read_only(z, e, 0, 4096);
         } else {
             mem_tlb_page(z->mem, gpa(e->gpa), MEM_WRITE, &word);
         }
@@ -433,6 +562,8 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
     struct x86_walk w;
     struct zentry *e;
 
+    if (z->tables > TABLES_MAX)
+        zone_unmap_all(z);
     if (x86_walk(bt->cpu, gva(va), write ? X86_LIN_WRITE : X86_LIN_READ, &w)) {
         bt->st.zone_walks++;
         return false;
@@ -446,12 +577,17 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         e = find(z, win, va, false);
     if (e)
         return entry_fault(bt, e, va, &w, write);
+    z->tables++;
+    z->win[win].tables++;
     if (win != ZONE_KERNEL && w.shift == 12) {
         around(bt, win, va);
+    } else {
+        (void)entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit));
+    }
+    e = find(z, win, va, true);
+    if (!e)
         e = find(z, win, va, false);
-        if (e && (e->write || !write))
-            return true;
-    } else if (!entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit))) {
+    if (!e) {
         bt->st.zone_odd++;
         return false;
     }
@@ -459,7 +595,7 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         bt->st.zone_code++;
         return false;
     }
-    return true;
+    return !write || e->write;
 }
 
 /* ---- drops ---- */
@@ -505,8 +641,9 @@ void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift)
     if (!z)
         return;
     win = zone_win_of(bt, va);
-    if (!__atomic_load_n(&z->win[win].n, __ATOMIC_RELAXED) ||
-        wait(bt, win, va, shift))
+    if (win != ZONE_KERNEL &&
+        (!__atomic_load_n(&z->win[win].n, __ATOMIC_RELAXED) ||
+         wait(bt, win, va, shift)))
         return;
     pthread_mutex_lock(&z->lock);
     drop_one(bt, win, va, shift);
@@ -546,7 +683,7 @@ void bt_zones_late(struct bt *bt)
             drop_one(bt, win, va, 12);
             continue;
         }
-        if (at + bytes != va) {
+        if (at + bytes != va || !(va & (ZONE_BYTES - 1))) {
             if (bytes)
                 zone_unmap(zone_host(z, win, at), bytes);
             at = va;
@@ -566,8 +703,16 @@ static void unwrite(struct zones *z, struct zentry *e, uint64_t at)
 {
     if (!e->write)
         return;
-    mprotect(zone_host(z, e->win, e->va + (at - e->gpa)), 4096, PROT_READ);
-    e->write = e->big;
+    if (!e->big) {
+        e->write = false;
+        read_only(z, e, 0, 4096);
+        return;
+    }
+    ro_set(z, e, (unsigned)((at - e->gpa) >> 12), true);
+    if (z->cuts > z->cuts_max)
+        read_only_all(z, e);
+    else
+        read_only(z, e, at - e->gpa, 4096);
 }
 
 void bt_zones_revoke(struct engine_part *part, gpa_t g, bool all)
@@ -579,12 +724,11 @@ void bt_zones_revoke(struct engine_part *part, gpa_t g, bool all)
         return;
     pthread_mutex_lock(&z->lock);
     for (unsigned win = 0; all && win < ZONE_WINS; win++)
-        for (uint32_t i = 0; i < z->win[win].n; i++) {
-            struct zentry *e = &z->entry[z->win[win].list[i]];
+        for (uint32_t i = z->win[win].n; i > 0; i--) {
+            struct zentry *e = &z->entry[z->win[win].list[i - 1]];
 
             if (e->write)
-                mprotect(zone_host(z, win, e->va), bytes_of(e), PROT_READ);
-            e->write = false;
+                read_only_all(z, e);
         }
     off = offset_of(z, at);
     for (unsigned big = 0; big < 2 && !all && off != UINT64_MAX; big++) {

@@ -18,12 +18,13 @@
     0U /* the kernel's window; others: 1 + cpu * slots + slot                  \
         */
 #define ZONE_WINS     (1 + X86_CPUS_MAX * PCID_SLOTS)
-#define ZONE_USER_MAX 4      /* zones of a user's window */
-#define ENTRIES_MAX   24576U /* mappings are limited, too: vm.max_map_count */
+#define ZONE_USER_MAX 4 /* zones of a user's window */
+#define ENTRIES_MAX   24576U
 #define ZHASH_BITS    15
 #define BIG           (UINT64_C(2) << 20)
 #define PATHS_MAX     32
 #define LOCALS_MAX    2048U
+#define TABLES_MAX    32768U
 #define PINS          4096U
 
 /* What is mapped: a page, or 2 MiB of a larger one. */
@@ -36,6 +37,8 @@ struct zentry {
     uint8_t shift; /* of the guest's page */
     uint8_t path;  /* + 1: of a page of the kernel's that is not global */
     bool big, write;
+    uint16_t cuts;  /* runs of pages that ro names */
+    uint64_t ro[8]; /* big, write: pages that may not be written */
 };
 
 /* Page tables on the way to a piece of 2 MiB with pages that are not global:
@@ -57,7 +60,8 @@ struct zwin {
     uint64_t root;  /* user: page of CR3 that it was made under */
     uint32_t *list; /* entries */
     uint32_t n, room;
-    uint32_t larger; /* entries of pages above 2 MiB */
+    uint32_t larger; /* entries that are pieces of their page */
+    uint32_t tables; /* of the host's, at most, since all was unmapped */
 };
 
 struct zones {
@@ -72,6 +76,10 @@ struct zones {
     struct zwin win[ZONE_WINS];
     struct zentry entry[ENTRIES_MAX];
     uint32_t nentries, free; /* index + 1 */
+    /* The host limits mappings (vm.max_map_count). An entry is two at most, and
+     * so is each run of pages in it that may not be written. */
+    uint32_t entries_max, cuts, cuts_max;
+    uint32_t tables; /* of all windows */
     uint32_t by_va[1U << ZHASH_BITS], by_gpa[1U << ZHASH_BITS];
     struct zpath path[PATHS_MAX];
     unsigned npaths;
@@ -114,6 +122,8 @@ uint8_t *zone_host(struct zones *z, unsigned win, uint64_t va);
 void zone_unmap(uint8_t *at, uint64_t n);
 /** zone_win_drop() - all of a window's, its reservations too */
 void zone_win_drop(struct bt *bt, unsigned win);
+/** zone_unmap_all() - nothing is mapped in any window; reservations stay */
+void zone_unmap_all(struct zones *z);
 
 /* ---- zone_map.c ---- */
 

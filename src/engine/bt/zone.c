@@ -193,6 +193,16 @@ void zone_win_drop(struct bt *bt, unsigned win)
     nowhere(bt, table_of(bt, win));
 }
 
+void zone_kernel_unmap(struct zones *z)
+{
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win == ZONE_KERNEL + 1)
+            zone_unmap(z->zone[i].base, ZONE_BYTES);
+    zone_entries_forget(z, ZONE_KERNEL);
+    z->tables -= z->win[ZONE_KERNEL].tables;
+    z->win[ZONE_KERNEL].tables = 0;
+}
+
 /* Distances stay as they are, so it may be done under any vCPU. */
 void zone_unmap_all(struct zones *z)
 {
@@ -219,7 +229,7 @@ static bool may_use(const struct bt *bt)
 
 void bt_zones_look(struct bt *bt)
 {
-    bool on = may_use(bt);
+    bool on = may_use(bt) && bt->part->zones->top_drops < TOP_DROPS;
 
     if (on == (bt->zoned[1] != 0))
         return;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
+ * The kernel's half is one for all vCPUs, since their roots say the same of it:
+ * that is looked at here, with each CR3 write.
+ *
  * Pages of the kernel's half that are not global: Linux has a few where large
  * pages were split. They belong to an address space, but their mapping is the
  * same in all: the roots' entries are the same. So they stay mapped over CR3
@@ -57,6 +60,57 @@ static unsigned path_get(struct zones *z, uint64_t cr3, uint64_t va)
     }
     return table ? ++z->npaths : 0;
 }
+
+/* ---- the roots' entries ---- */
+
+static bool top_differs(struct zones *z, const struct ztop *t, uint64_t cr3)
+{
+    const uint8_t *root = zone_table(z, cr3);
+    uint64_t e = root ? zone_pte(root, (uint64_t)t->at << 39, 39) : 0;
+
+    return (e & X86_PTE_P) && ((e ^ t->e) & SAME);
+}
+
+/* Global pages are a CPU's own: two may have others at one address. */
+bool zone_top_add(struct bt *bt, uint64_t va)
+{
+    struct engine_part *part = bt->part;
+    struct zones *z = part->zones;
+    const uint8_t *root = zone_table(z, bt->cpu->cr3);
+    unsigned at = (unsigned)(va >> 39) & 511;
+    struct ztop *t = &z->top[z->ntops];
+
+    for (unsigned i = 0; i < z->ntops; i++)
+        if (z->top[i].at == at)
+            return !top_differs(z, &z->top[i], bt->cpu->cr3);
+    if (z->ntops == TOPS_MAX || !root)
+        return false;
+    *t = (struct ztop){.e = zone_pte(root, va, 39), .at = at};
+    z->ntops++;
+    /* Either we see another's CR3, or it sees the entry (bt_zones_root). */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 0; i < part->ncpus; i++)
+        if (part->bt[i] && part->bt[i]->zoned[1] &&
+            top_differs(z, t, part->bt[i]->cpu->cr3)) {
+            z->ntops--;
+            return false;
+        }
+    return true;
+}
+
+static void tops_look(struct bt *bt)
+{
+    struct zones *z = bt->part->zones;
+
+    for (unsigned i = 0; i < z->ntops; i++)
+        if (top_differs(z, &z->top[i], bt->cpu->cr3)) {
+            zone_kernel_unmap(z);
+            z->ntops = 0;
+            z->top_drops++;
+        }
+}
+
+/* ---- pages that are not global ---- */
 
 /* Whether all vCPUs' roots agree on the way. */
 static bool roots_agree(struct bt *bt, const struct zpath *p)
@@ -123,9 +177,12 @@ void bt_zones_root(struct bt *bt, bool keep)
     struct zones *z = bt->part->zones;
 
     atomic_thread_fence(memory_order_seq_cst);
-    if (!z || !__atomic_load_n(&z->npaths, __ATOMIC_RELAXED))
+    if (!z || (!__atomic_load_n(&z->ntops, __ATOMIC_RELAXED) &&
+               !__atomic_load_n(&z->npaths, __ATOMIC_RELAXED)))
         return;
     pthread_mutex_lock(&z->lock);
+    if (bt->zoned[1])
+        tops_look(bt);
     for (unsigned i = 0; i < z->npaths; i++)
         if (!root_same(z, &z->path[i], bt->cpu->cr3)) {
             z->no_locals |= bt->zoned[1] != 0;

@@ -62,7 +62,7 @@ void zone_map_reset(struct zones *z)
         z->win[i] = (struct zwin){.n = 0};
     }
     z->nentries = z->free = z->nlocals = z->cuts = z->tables = 0;
-    z->npaths = 0;
+    z->npaths = z->ntops = z->top_drops = 0;
     z->no_locals = false;
     memset(z->by_va, 0, sizeof z->by_va);
     memset(z->by_gpa, 0, sizeof z->by_gpa);
@@ -333,6 +333,8 @@ static bool entry_add(struct bt *bt, unsigned win, uint64_t va,
     uint64_t mask = (big ? BIG : 4096) - 1;
     struct zentry *e;
 
+    if (win == ZONE_KERNEL && !zone_top_add(bt, va))
+        return false;
     if (big)
         make_room(z, win, va);
     e = entry_new(z, win);
@@ -478,6 +480,13 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
     return e->write ? page_open(z, e, page) : entry_open(bt, e);
 }
 
+/* INVLPG of a user's global page concerns other PCIDs' windows, too. */
+static void note_global(struct bt *bt, uint64_t va, bool global)
+{
+    if (global && !(va >> 63))
+        tlb_seen_of(bt->in, va)->global = true;
+}
+
 struct page {
     uint64_t gpa;
     bool ok, write;
@@ -542,6 +551,7 @@ static void around(struct bt *bt, unsigned win, uint64_t va)
         if (!p[i].ok)
             continue;
         p[i].gpa = pte & X86_PTE_ADDR;
+        note_global(bt, at, pte & X86_PTE_G);
         p[i].write =
             (pte & X86_PTE_RW) && (pte & X86_PTE_D) && !special(z, p[i].gpa);
     }
@@ -577,6 +587,7 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         e = find(z, win, va, false);
     if (e)
         return entry_fault(bt, e, va, &w, write);
+    note_global(bt, va, w.global);
     z->tables++;
     z->win[win].tables++;
     if (win != ZONE_KERNEL && w.shift == 12) {

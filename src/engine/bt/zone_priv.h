@@ -23,6 +23,8 @@
 #define ZHASH_BITS    15
 #define BIG           (UINT64_C(2) << 20)
 #define PATHS_MAX     32
+#define TOPS_MAX      32
+#define TOP_DROPS     64 /* of all, when roots differ: then no more */
 #define LOCALS_MAX    2048U
 #define TABLES_MAX    32768U
 #define PINS          4096U
@@ -47,6 +49,12 @@ struct zpath {
     uint64_t at; /* va >> 21 */
     uint64_t e[3];
     const uint8_t *table[3]; /* of e[1], of e[2], of the pages */
+};
+
+/* An entry of the roots that something of the kernel's is mapped by. */
+struct ztop {
+    uint64_t e;
+    unsigned at;
 };
 
 struct zone {
@@ -85,6 +93,8 @@ struct zones {
     unsigned npaths;
     uint32_t local[LOCALS_MAX]; /* entries */
     uint32_t nlocals;
+    struct ztop top[TOPS_MAX];
+    unsigned ntops, top_drops;
     bool no_locals; /* roots differ in what their upper halves hold */
     /* instructions that fault for nothing, by a hash of their address */
     uint64_t pin[PINS];
@@ -120,6 +130,8 @@ uint8_t *zone_host(struct zones *z, unsigned win, uint64_t va);
 /** zone_unmap() - the reservation again: never a hole that something else may
  * fill */
 void zone_unmap(uint8_t *at, uint64_t n);
+/** zone_kernel_unmap() - all of the kernel's; reservations stay */
+void zone_kernel_unmap(struct zones *z);
 /** zone_win_drop() - all of a window's, its reservations too */
 void zone_win_drop(struct bt *bt, unsigned win);
 /** zone_unmap_all() - nothing is mapped in any window; reservations stay */
@@ -135,6 +147,9 @@ void zone_entries_forget(struct zones *z, unsigned win);
 
 /* ---- zone_local.c ---- */
 
+/** zone_top_add() - whether all vCPUs' roots have the same entry for @va of the
+ * kernel's half, or none; from now on bt_zones_root sees to it */
+bool zone_top_add(struct bt *bt, uint64_t va);
 bool zone_local_add(struct bt *bt, struct zentry *e);
 void zone_local_drop(struct zones *z, const struct zentry *e);
 const uint8_t *zone_table(struct zones *z, uint64_t at);

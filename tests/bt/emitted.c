@@ -227,8 +227,8 @@ static bool may_load(const struct emitted *m, int64_t d)
     return is_stream(d) || is_loop_number(d) || in_array(d, BT_SLOT(0), 8) ||
            in_array(d, BT_HOME(0), 16) || in_array(d, BT_WIN(0), 16) ||
            d == BT_FSBASE || d == BT_GSBASE || d == BT_KGSBASE || d == BT_CPU ||
-           d == BT_IFL || d == BT_ACL || d == BT_DFL || d == BT_TSCOFF || d == BT_REQ ||
-           d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
+           d == BT_IFL || d == BT_ACL || d == BT_DFL || d == BT_TSCOFF ||
+           d == BT_REQ || d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
 static bool may_store(int64_t d)
@@ -306,7 +306,8 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
         return NULL;
     }
     if (i->map == X86_MAP_1B && i->opcode == 0x83 && (i->reg & 7) == 7 &&
-        i->opsize == 4 && (d == BT_REQ + 4 || d == BT_IRQW || d == BT_DFL) && i->imm == 0)
+        i->opsize == 4 && (d == BT_REQ + 4 || d == BT_IRQW || d == BT_DFL) &&
+        i->imm == 0)
         return NULL;
     if (i->map == X86_MAP_1B && i->opcode == 0xc7 && (i->reg & 7) == 0) {
         if (i->opsize == 4 && d == (int64_t)offsetof(struct bt, mode) &&

@@ -98,13 +98,13 @@ static inline void e_pext(struct emit *e, unsigned dst, unsigned src,
 }
 
 /* rorx dst, src, n: no flag is touched */
-static inline void e_rorx(struct emit *e, unsigned dst, unsigned src, unsigned n)
+static inline void e_rorx(struct emit *e, unsigned dst, unsigned src,
+                          unsigned n)
 {
     e_put(e,
           UINT64_C(0xc0f0fb43c4) |
               (uint64_t)((dst < 8 ? 0x80 : 0) | (src < 8 ? 0x20 : 0)) << 8 |
-              (uint64_t)((dst & 7) << 3 | (src & 7)) << 32 |
-              (uint64_t)n << 40,
+              (uint64_t)((dst & 7) << 3 | (src & 7)) << 32 | (uint64_t)n << 40,
           6);
 }
 

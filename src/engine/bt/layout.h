@@ -53,7 +53,7 @@
 /* Zones: host addresses of the bases of FS (0) and GS (1). */
 #define BT_SEGHOST(i) (0x380 + 8 * (i))
 
-#define BT_LOOP(i) (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
+#define BT_LOOP(i)    (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
 
 /* The first-level TLB: per kind of access, keys for reads, for writes, host
  * minus guest address; in each, the page with the lower half's entries comes

@@ -266,7 +266,7 @@ struct bt {
         uint32_t zoned; /* BT_MODE_ZONE or 0 */
         uint64_t hot;   /* host TSC that it ran for */
         uint32_t rest;  /* ticks */
-        int32_t credit;     /* faults that it may still have */
+        int32_t credit; /* faults that it may still have */
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
     uint64_t flushed;                /* times that TLB entries were dropped */
@@ -292,7 +292,7 @@ struct bt {
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
     uint32_t code_at, cold_at, ncells, nsites, nmaps;
-    uint32_t zone_late_n;   /* user pages to be dropped before user code runs */
+    uint32_t zone_late_n; /* user pages to be dropped before user code runs */
     uint64_t zone_late[BT_ZONE_LATE];
     uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
     uint32_t zone_row;      /* zone faults while a request stood */

@@ -63,9 +63,8 @@ static unsigned path_get(struct zones *z, uint64_t cr3, uint64_t va)
 
 /* ---- the roots' entries ---- */
 
-static bool top_differs(struct zones *z, const struct ztop *t, uint64_t cr3)
+static bool top_differs(const struct ztop *t, const uint8_t *root)
 {
-    const uint8_t *root = zone_table(z, cr3);
     uint64_t e = root ? zone_pte(root, (uint64_t)t->at << 39, 39) : 0;
 
     return (e & X86_PTE_P) && ((e ^ t->e) & SAME);
@@ -82,7 +81,7 @@ bool zone_top_add(struct bt *bt, uint64_t va)
 
     for (unsigned i = 0; i < z->ntops; i++)
         if (z->top[i].at == at)
-            return !top_differs(z, &z->top[i], bt->cpu->cr3);
+            return !top_differs(&z->top[i], root);
     if (z->ntops == TOPS_MAX || !root)
         return false;
     *t = (struct ztop){.e = zone_pte(root, va, 39), .at = at};
@@ -91,7 +90,7 @@ bool zone_top_add(struct bt *bt, uint64_t va)
     atomic_thread_fence(memory_order_seq_cst);
     for (unsigned i = 0; i < part->ncpus; i++)
         if (part->bt[i] && part->bt[i]->zoned[1] &&
-            top_differs(z, t, part->bt[i]->cpu->cr3)) {
+            top_differs(t, zone_table(z, part->bt[i]->cpu->cr3))) {
             z->ntops--;
             return false;
         }
@@ -101,9 +100,10 @@ bool zone_top_add(struct bt *bt, uint64_t va)
 static void tops_look(struct bt *bt)
 {
     struct zones *z = bt->part->zones;
+    const uint8_t *root = zone_table(z, bt->cpu->cr3);
 
     for (unsigned i = 0; i < z->ntops; i++)
-        if (top_differs(z, &z->top[i], bt->cpu->cr3)) {
+        if (top_differs(&z->top[i], root)) {
             zone_kernel_unmap(z);
             z->ntops = 0;
             z->top_drops++;

@@ -134,7 +134,7 @@ static bool is_thunk(uint32_t to)
     for (unsigned i = 0; i < 6; i++)
         if (to == BT_STK_THUNK(i / 2, i % 2))
             return true;
-    return to == BT_THUNK;
+    return to == BT_THUNK || to == BT_THUNK_CF;
 }
 
 static void mark_entry(struct emitted *m, uint32_t off)
@@ -386,7 +386,7 @@ static const char *rip_relative(struct emitted *m, const struct insn *h)
 {
     const struct x86_insn *i = &h->i;
     uint64_t at = h->off + i->len + (uint64_t)i->disp - m->bt->code_bytes;
-    bool plain = !(i->prefix & ~X86_PFX_REX) && i->adsize == 8;
+    bool plain = !(i->prefix & ~X86_PFX_REX) && i->adsize == 8, number;
     const uint16_t *s;
 
     if (is_way_back(i)) {
@@ -396,11 +396,14 @@ static const char *rip_relative(struct emitted *m, const struct insn *h)
 
     if (at % 8 || at / 8 >= m->bt->ncells)
         return "rip-relative, but no cell";
-    if (plain && i->op == X86_OP_JMP && (i->reg & 7) == 4)
+    number = at / 8 < BT_CELL_FIRST || at / 8 == m->b->cell;
+    if (i->op == X86_OP_ADCX && i->opsize == 8 && i->adsize == 8 && number &&
+        i->prefix == (X86_PFX_OSZ | X86_PFX_REX))
         return NULL;
-    if (plain && i->map == X86_MAP_1B && i->opsize == 8 &&
-        ((i->opcode == 0x3b && i->reg == X86_R11) ||
-         (i->opcode == 0x8b && i->reg == X86_RCX)))
+    if (plain && i->op == X86_OP_JMP && (i->reg & 7) == 4 && !number)
+        return NULL;
+    if (plain && i->map == X86_MAP_1B && i->opsize == 8 && i->opcode == 0x8b &&
+        i->reg == X86_RCX && at / 8 == m->b->cell)
         return NULL;
     return "rip-relative in another instruction";
 }
@@ -638,7 +641,7 @@ static const char *check_one(struct emitted *m, struct insn *h, struct state *s)
         what = gs(m, i, s);
     } else if (memory(i) && i->base == X86_REG_RIP) {
         what = rip_relative(m, h);
-        if (!what && i->opcode == 0x8b)
+        if (!what && i->op != X86_OP_JMP)
             s->tag[i->reg] = T_NONE;
     } else {
         what = guest_insn(m, i, s);

@@ -48,6 +48,7 @@ struct shared {
 
 struct harness {
     struct engine_part *part;
+    bool adx;             /* what it found of the host */
     struct blk_vm *a, *b; /* interpreter, translator */
     struct blk_forms forms;
     struct blk_prog prog;
@@ -118,6 +119,7 @@ static void open_part(struct harness *h)
         printf("bt: %s\n", e.text);
         exit(1);
     }
+    h->adx = h->part->adx;
 }
 
 /* Return: false: this host cannot. VMs are opened by processes of their own,
@@ -286,6 +288,7 @@ static enum verdict run_prog(struct harness *h)
 
 static enum verdict run_seed(struct harness *h, uint64_t seed)
 {
+    h->part->adx = h->adx && seed % 8; /* the other forms, too */
     blk_make(&h->forms, seed, &h->prog);
     return blk_assemble(&h->prog) ? run_prog(h) : NO_PROGRAM;
 }

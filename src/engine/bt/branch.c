@@ -1,37 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Branches, and the ways in and out of a region. Inside it they are the host's
- * own. Out of it, a jump within the page goes through a cell, which leads to a
- * stub until it is linked; all others go through the branch cache of their
- * kind with the target in R11, and the target's indirect entry compares. Cells
- * and caches lie where the guest cannot write. A loop looks at its head whether
- * the vCPU is wanted; so does a jump backwards out of the region; indirect
- * jumps are caught by a mask that a request clears.
+ * own. Out of it, a jump within the page goes straight to a block that is
+ * there, or through a cell, which leads to a stub until it is linked; all
+ * others go through the branch cache of their kind with the target in R11, and
+ * the target's indirect entry compares. Cells and caches lie where the guest
+ * cannot write. A loop looks at its head whether the vCPU is wanted; so does a
+ * jump backwards out of the region; indirect jumps are caught by a mask that a
+ * request clears.
  */
 #include "engine/bt/front.h"
 
 /* ---- in ---- */
 
-/* Whoever jumps here may have meant another that has live flags: the compare
- * leaves them alone. R10 is free. */
-void bt_entry(struct bt_tr *t)
+static uint32_t cell_at(const struct bt_tr *t, uint32_t cell)
 {
-    struct bt_block *b = t->b;
-    struct emit *e = &t->e;
-    uint32_t cell = bt_cell_new(t), ok;
+    return t->bt->code_bytes + 8 * cell;
+}
 
-    b->cell = cell;
-    b->indirect = e->at;
-    t->bt->cells[cell] = -b->va;
+/* Without ADX: by RCX, R10 keeping it. */
+static void arrive_rcx(struct bt_tr *t)
+{
+    struct emit *e = &t->e;
+    uint32_t ok;
+
+    t->bt->cells[t->b->cell] = -t->b->va;
     e_mov(e, X86_R10, X86_RCX);
-    e_rip_op(e, 0x8b, X86_RCX, t->bt->code_bytes + 8 * cell);
+    e_rip_op(e, 0x8b, X86_RCX, cell_at(t, t->b->cell));
     e_lea(e, X86_RCX, X86_RCX, X86_R11, 0, 0, true);
     ok = e_jrcxz(e);
     e_mov(e, X86_RCX, X86_R10);
     e_patch32(e, e_jmp(e), BT_THUNK);
     e_patch8(e, ok);
     e_mov(e, X86_RCX, X86_R10);
-    b->code = e->at;
+}
+
+/* Target minus address plus 1, plus the cell, which is minus 3, plus CF: that
+ * carries unless it began with 1; or 0 or 2, which are no targets that lead
+ * here, since bit 0 is part of the branch cache's index. Bit 0 is the old CF
+ * then. docs/translator.md, Arrivals. */
+static void arrive(struct bt_tr *t)
+{
+    uint64_t minus = 1 - t->b->va;
+    struct emit *e = &t->e;
+
+    t->bt->cells[t->b->cell] = BT_CELL_HERE;
+    if ((uint64_t)(int64_t)(int32_t)minus == minus) {
+        e_lea(e, X86_R10, X86_R11, ANY, 0, (int32_t)minus, true);
+    } else {
+        e_mov_imm(e, X86_R10, minus);
+        e_lea(e, X86_R10, X86_R10, X86_R11, 0, 0, true);
+    }
+    e_adcx_rip(e, X86_R10, cell_at(t, t->b->cell));
+    e_patch32(e, e_jcc(e, CC_C), BT_THUNK_CF);
+    if (t->live[0] & X86_FL_CF) /* it is minus 2 plus CF */
+        e_adcx_rip(e, X86_R10, cell_at(t, BT_CELL_ONE));
+}
+
+/* Whoever jumps here may have meant another that has live flags, also where
+ * this one has none: they must come through. ADCX changes CF alone. */
+void bt_entry(struct bt_tr *t)
+{
+    struct bt_block *b = t->b;
+
+    b->cell = bt_cell_new(t);
+    b->indirect = t->e.at;
+    b->adcx = t->bt->part->adx;
+    if (b->adcx)
+        arrive(t);
+    else
+        arrive_rcx(t);
+    b->code = t->e.at;
     bt_hold(t);
 }
 
@@ -42,15 +81,10 @@ static bool same_page(const struct bt_tr *t, uint64_t va)
     return (va ^ t->b->va) >> 12 == 0;
 }
 
-void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags)
+static void poll_rcx(struct bt_tr *t, struct emit *e, uint32_t site)
 {
-    uint32_t site = bt_site_new(t, va), go;
+    uint32_t go;
 
-    if (!flags) {
-        e_gs_cmp0(e, BT_REQ);
-        bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_NE), site, BT_G_LEAVE);
-        return;
-    }
     e_save(e, X86_RCX, SLOT_CX);
     e_load(e, X86_RCX, BT_REQ);
     go = e_jrcxz(e);
@@ -58,6 +92,28 @@ void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags)
     bt_cold_new(t, COLD_LEAVE, e_jmp(e), site, BT_G_LEAVE);
     e_patch8(e, go);
     e_load(e, X86_RCX, SLOT_CX);
+}
+
+void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, uint32_t live)
+{
+    unsigned s2 = t->held ? t->s2 : X86_R10;
+    uint32_t site = bt_site_new(t, va);
+
+    if (!live) {
+        e_gs_cmp0(e, BT_REQ);
+        bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_NE), site, BT_G_LEAVE);
+        return;
+    }
+    if (!t->bt->part->adx) {
+        poll_rcx(t, e, site);
+        return;
+    }
+    e_load(e, s2, BT_REQ); /* 0, or bit 63; then: CF */
+    e_adcx(e, s2, s2);
+    bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_C), site, BT_G_LEAVE)->carry =
+        live & X86_FL_CF;
+    if (live & X86_FL_CF)
+        e_adcx_rip(e, s2, cell_at(t, BT_CELL_MINUS1));
 }
 
 /* An instruction on two pages is never linked: the second may change. */
@@ -69,9 +125,24 @@ static bool leaves_page(const struct bt_tr *t, uint64_t va)
     return bt_straddles(t->text->b + at, va);
 }
 
+/* Code offset of the block at @va of the same page, if it is there: blocks of a
+ * page are dropped together. 0: none. */
+static uint32_t made_already(const struct bt_tr *t, uint64_t va)
+{
+    uint32_t mode = t->b->mode & ~BT_MODE_NOWIN;
+    const struct bt_block *b;
+
+    if (t->bt->check || t->bt->cells_only || t->b->tail)
+        return 0;
+    if (va == t->b->va && mode == t->b->mode)
+        return t->b->code;
+    b = bt_block_find(t->bt, t->b->src + (int64_t)(va - t->b->va), va, mode);
+    return b && !b->tail && b->page == t->b->page ? b->code : 0;
+}
+
 static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
 {
-    uint32_t site, cell;
+    uint32_t site, cell, code;
 
     if (poll)
         bt_poll(t, e, va, bt_flags_at(t, va));
@@ -81,11 +152,17 @@ static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
                  (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));
         return;
     }
+    code = made_already(t, va);
+    if (code) {
+        t->bt->st.links_made++;
+        e_patch32(e, e_jmp(e), code);
+        return;
+    }
     site = bt_site_new(t, va);
     cell = bt_cell_new(t);
     t->bt->sites[site].start = cell;
     bt_cold_new(t, COLD_LINK, 0, site, BT_G_LINK);
-    e_jmp_rip(e, t->bt->code_bytes + 8 * cell);
+    e_jmp_rip(e, cell_at(t, cell));
 }
 
 void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)
@@ -143,6 +220,8 @@ void bt_cold_emit(struct bt_tr *t)
             bt_gate_jump(t, &t->cold, c->site, c->gate);
             break;
         case COLD_LEAVE:
+            if (c->carry)
+                e_carry_back(&t->cold, c->held ? t->s2 : X86_R10);
             if (c->held)
                 bt_unhold_code(t, &t->cold);
             bt_gate_jump(t, &t->cold, c->site, c->gate);

@@ -88,6 +88,13 @@ bool bt_host_ok(char *why, size_t n)
     return false;
 }
 
+static bool host_adx(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_ADX);
+}
+
 /* Whether the host lets a process map memory to write and to execute. */
 static bool exec_ok(char *why, size_t n)
 {
@@ -197,6 +204,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->ncpus = host->ncpus;
     p->slice = SLICE_BYTES;
     p->check = host->check;
+    p->adx = host_adx();
     pthread_mutex_init(&p->queue, NULL);
     r = bt_look_create(host->look, &p->look, e);
     if (r) {

@@ -268,4 +268,28 @@ TEST(own_code_rewritten)
     bt_vm_destroy(b);
 }
 
-TEST_MAIN(CASE(random_blocks), CASE(own_code_rewritten))
+/* A block that another jumps straight to changes. */
+TEST(jumped_to_code_rewritten)
+{
+    static struct engine_part *part; /* as in a monitor: till the end */
+    struct tvm *b;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    b = bt_vm(&part);
+    /* call f; call g; mov dword [f + 3], 2; call g; hlt */
+    TVM_PUT(b, "\xe8\x39\x01\x00\x00\xe8\xf6\x01\x00\x00"
+               "\xc7\x05\x2d\x01\x00\x00\x02\x00\x00\x00"
+               "\xe8\xe7\x01\x00\x00\xf4");
+    /* f: xor ecx, ecx; mov eax, 1; ret: flags are not looked for where the
+     * store is. g: xor edx, edx; jmp f */
+    tvm_poke(b, TVM_CODE + 0x13e, "\x31\xc9\xb8\x01\x00\x00\x00\xc3", 8);
+    tvm_poke(b, TVM_CODE + 0x200, "\x31\xd2\xe9\x37\xff\xff\xff", 7);
+    CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
+    CHECK_EQ(b->cpu->gpr[X86_RAX], 2);
+    CHECK(bt_of(b->v[0])->st.links_made > 0);
+    bt_vm_destroy(b);
+}
+
+TEST_MAIN(CASE(random_blocks), CASE(own_code_rewritten),
+          CASE(jumped_to_code_rewritten))

@@ -69,7 +69,7 @@ static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
     *s = (struct bt_seg){.code_at = hot_begin(part->slice, i) +
                                     (i ? 0 : BT_CODE_BEGIN),
                          .cold_at = cold_begin(part->slice, i),
-                         .ncells = BT_SEG_CELLS * i,
+                         .ncells = BT_SEG_CELLS * i + (i ? 0 : BT_CELL_FIRST),
                          .nblocks = BT_SEG_BLOCKS * i,
                          .nsites = BT_SEG_SITES * i + (i ? 0 : 1),
                          .nmaps = BT_SEG_MAPS * i,
@@ -80,9 +80,12 @@ static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
 void bt_cache_reset(struct engine_part *part)
 {
     struct bt_cache *c = &part->cache;
+    uint64_t *cells = (uint64_t *)(void *)(part->rx + part->slice);
     struct emit e = {part->rw, BT_THUNK};
 
     bt_thunks(&e);
+    cells[BT_CELL_MINUS1] = -UINT64_C(1);
+    cells[BT_CELL_ONE] = 1;
     for (unsigned i = 0; i < BT_SEGS; i++)
         seg_begin(part, i, &c->seg[i]);
     c->cur = 0;

@@ -29,7 +29,7 @@ struct model {
     unsigned id;
     uint64_t rng;
     uint32_t version[PAGES][SLOTS]; /* what this thread wrote last */
-    uint64_t lookups, made, linked, wrote;
+    uint64_t lookups, made, linked, straight, wrote;
     unsigned bad;
 };
 
@@ -166,6 +166,33 @@ static void stay(struct model *m, const struct bt_block *b, uint32_t end)
         interp_enter(m->bt->in);
 }
 
+/* Jumps that are part of the code lead to blocks that are there. */
+static void straight_jumps(struct model *m, const struct bt_block *b)
+{
+    struct bt *bt = m->bt;
+    struct x86_insn insn;
+
+    for (uint32_t i = b->code; i < b->code_end; i += insn.len) {
+        const struct bt_block *to;
+        uint32_t at;
+
+        if (x86_decode(bt->rw + i, b->code_end - i, X86_MODE_64, &insn) !=
+            X86_DEC_OK) {
+            wrong(m, "code that is none", b->va);
+            return;
+        }
+        at = i + insn.len + (uint32_t)insn.imm;
+        if (insn.opcode != 0xe9 || insn.map != X86_MAP_1B ||
+            (at > b->code && at < b->code_end))
+            continue;
+        m->straight++;
+        to = bt_block_of_code(bt, at);
+        if (!to || !bt_block_valid(to) || to->code != at ||
+            to->page != b->page || to->mode != b->mode)
+            wrong(m, "a jump elsewhere", b->va);
+    }
+}
+
 /* Lists of links hold those of blocks that are there, and lead where they say:
  * what was dropped is used again. */
 static void link_lists(struct model *m)
@@ -180,6 +207,8 @@ static void link_lists(struct model *m)
         for (uint32_t i = BT_SEG_BLOCKS * k; i < c->seg[k].nblocks; i++) {
             const struct bt_block *b = &bt->blocks[i];
 
+            if (bt_block_valid(b))
+                straight_jumps(m, b);
             for (uint32_t s = bt_block_valid(b) ? b->in : 0; s;
                  s = bt->sites[s].in_next)
                 if (bt->sites[s].va != b->va ||
@@ -206,6 +235,7 @@ static void vcpu_step(struct model *m)
         if (rnd(m, 16) == 0)
             link_lists(m);
     }
+    bt->cells_only = rnd(m, 2);
     b = lookup(m, page, slot);
     if (b && bt->st.blocks != made) {
         uint32_t end = bt->nsites;
@@ -322,7 +352,7 @@ TEST(threads_share_a_cache)
                (unsigned long long)m[i].made, (unsigned long long)m[i].linked,
                (unsigned long long)m[i].wrote,
                (unsigned long long)m[i].bt->st.segments);
-        CHECK(m[i].made > 1000 && m[i].linked > 100);
+        CHECK(m[i].made > 1000 && m[i].linked > 100 && m[i].straight > 100);
     }
     CHECK(m[0].bt->st.segments + m[1].bt->st.segments > 8);
 }

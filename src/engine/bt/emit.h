@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CC_A  7
+#define CC_C  2
 #define CC_E  4
 #define CC_NE 5
 
@@ -169,6 +170,34 @@ static inline uint32_t e_jmp(struct emit *e)
     e8(e, 0xe9);
     e32(e, 0);
     return e->at - 4;
+}
+
+/* dst += src + CF, and CF alone is changed: it comes out, the old one stands in
+ * bit 0 if that was 0. */
+static inline void e_adcx(struct emit *e, unsigned dst, unsigned src)
+{
+    e_put(e,
+          UINT64_C(0xc0f6380f4866) |
+              (uint64_t)((dst >> 3) << 2 | src >> 3) << 8 |
+              (uint64_t)((dst & 7) << 3 | (src & 7)) << 40,
+          6);
+}
+
+/* The same with what rip + ... leads to @at. */
+static inline void e_adcx_rip(struct emit *e, unsigned dst, uint32_t at)
+{
+    e_put(e,
+          UINT64_C(0x05f6380f4866) | (uint64_t)((dst >> 3) << 2) << 8 |
+              (uint64_t)((dst & 7) << 3) << 40,
+          6);
+    e32(e, at - (e->at + 4));
+}
+
+/* CF is bit 0 of @r, which is lost: rorx r, r, 1; adcx r, r */
+static inline void e_carry_back(struct emit *e, unsigned r)
+{
+    e_rorx(e, r, r, 1);
+    e_adcx(e, r, r);
 }
 
 /* jrcxz rel8. Return: offset of the rel8. */

@@ -193,6 +193,7 @@ static void one(struct run *r, uint64_t seed)
                            .valid = true};
     bt->mode = b->mode;
     bt->tsc_inline = rnd_pct(&rnd, 50);
+    bt->part->adx = rnd_pct(&rnd, 80);
     memcpy(r->text.b, r->page, sizeof r->page);
     r->text.have = ~UINT64_C(0);
     if (bt_translate(bt, b, &r->text, r->len)) {

@@ -37,8 +37,9 @@ struct bt_cold {
     uint8_t gate;  /* BT_G_* */
     uint32_t from; /* the rel32 that leads here; 0: a cell does */
     uint32_t site;
-    bool rcx;           /* MISS: RCX is in SLOT_CX */
-    bool held;          /* registers are remapped at this place */
+    bool rcx;   /* MISS: RCX is in SLOT_CX */
+    bool carry; /* LEAVE: CF is in bit 0 of the second scratch register */
+    bool held;  /* registers are remapped at this place */
     uint8_t insn, nref; /* MISS: whose access */
     uint8_t win;        /* ... or which window */
 };
@@ -296,8 +297,8 @@ void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va);
 /** bt_lead() - have the rel32 at @from lead to label @to, or out, to @va */
 void bt_lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va);
 /** bt_poll() - leave for C if a request stands, @va being next
- * @flags: they are live */
-void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, bool flags);
+ * @live: flags that are */
+void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, uint32_t live);
 /** bt_exits_emit() - the ways out of conditional jumps, behind the region */
 void bt_exits_emit(struct bt_tr *t);
 void bt_cold_emit(struct bt_tr *t);

@@ -67,7 +67,7 @@
 #define BT_IB_N        131072
 #define BT_IB(k)       (0x122000 + 0x100000 * (k))
 
-#define BT_REQ_SET     0x4000000000000000
+#define BT_REQ_SET     0x8000000000000000
 
 /* Gates: why translated code was left. */
 #define BT_G_CALLOUT 0 /* run site's instruction by the interpreter */

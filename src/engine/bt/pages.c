@@ -111,8 +111,8 @@ static void untail(struct bt_cache *c, const struct bt_block *b)
         *at = b->tail_next;
 }
 
-/* Links lead to their stubs again; the address cell is that of a target that
- * the branch caches have elsewhere. */
+/* Links lead to their stubs again; the indirect entry compares with no target,
+ * or with one that the branch caches have elsewhere. */
 static void block_drop(struct bt *bt, struct bt_block *b)
 {
     unhash(bt->cache, b);
@@ -120,7 +120,8 @@ static void block_drop(struct bt *bt, struct bt_block *b)
     while (!bt_links_try(bt->cache))
         __builtin_ia32_pause();
     __atomic_store_n(&b->valid, false, __ATOMIC_RELAXED);
-    __atomic_store_n(&bt->cells[b->cell], -(b->va ^ 4), __ATOMIC_RELEASE);
+    __atomic_store_n(&bt->cells[b->cell],
+                     b->adcx ? BT_CELL_SPOILT : -(b->va ^ 8), __ATOMIC_RELEASE);
     while (b->in) {
         struct bt_site *s = &bt->sites[b->in];
 

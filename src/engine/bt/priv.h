@@ -66,11 +66,12 @@ struct bt_block {
     uint32_t hash_next;  /* index + 1 */
     const uint8_t *tail; /* the next page, where its one instruction ends */
     bool valid;
+    bool adcx;    /* how its indirect entry compares */
     uint16_t len; /* guest bytes */
     uint16_t ninsns;
     uint32_t code_end;
     uint32_t cold, cold_end;
-    uint32_t cell;      /* of minus va; spoilt when the block is dropped */
+    uint32_t cell;      /* BT_CELL_HERE, or minus va; spoilt by a drop */
     uint32_t in;        /* links into it: site; 0: none */
     uint32_t page_next; /* index + 1: blocks of the same guest page */
     uint32_t tail_next; /* index + 1: of those that end in the same one */
@@ -109,7 +110,15 @@ struct bt_page {
 #define BT_PHASH_BITS 14
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  4194304U
-#define BT_THUNK      0U /* code offset: an indirect jump that missed */
+/* The first cells are numbers for ADCX. */
+#define BT_CELL_MINUS1 0U
+#define BT_CELL_ONE    1U
+#define BT_CELL_FIRST  2U
+/* What ADCX adds at an indirect entry; ... that always carries */
+#define BT_CELL_HERE   (-UINT64_C(3))
+#define BT_CELL_SPOILT (-UINT64_C(1))
+#define BT_THUNK       0U  /* code offset: an indirect jump that missed */
+#define BT_THUNK_CF    32U /* ... and CF is in bit 0 of R10 */
 /* ... a window's check by the stack's page failed; reads, writes */
 #define BT_STK_THUNK(k, w) (64U + 192U * (2U * (k) + (w)))
 #define BT_CODE_BEGIN      BT_STK_THUNK(3, 0)
@@ -200,6 +209,7 @@ struct engine_part {
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     struct zones *zones;  /* NULL: none */
     bool check;           /* lock-step */
+    bool adx;             /* the host has ADCX */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked;        /* by vCPUs that are gone */
 };
@@ -308,6 +318,7 @@ struct bt {
     struct bt_stats st;
     uint64_t callouts[X86_OP_COUNT];
     bool check;           /* lock-step: units are blocks, nothing is linked */
+    bool cells_only;      /* tests: each direct jump goes through a cell */
     struct bt_check *chk; /* then; check.h */
 };
 
@@ -480,15 +491,20 @@ void bt_stk_fill(struct bt *bt, enum tlb_kind kind, uint64_t va);
 void bt_ib_put(struct bt *bt, unsigned k, uint64_t va, const void *code);
 void bt_ib_flush(struct bt *bt, unsigned k);
 void bt_ib_flush_view(struct bt *bt, unsigned i);
-/* Bits 2 and up select: functions begin at multiples of 16. Entry 0 is for
- * requests: the masks are 0 then. */
+/* Bits 3 and up select: functions begin at multiples of 16; and bit 0, so that
+ * an entry's addresses differ by 2 at least (branch.c). A page's entries lie
+ * next to each other. Entry 0 is for requests: the masks are 0 then. */
+static inline unsigned bt_ib_n(unsigned k)
+{
+    return k == TLB_USER ? BT_IB_USER_N : BT_IB_N;
+}
 static inline unsigned bt_ib_index(unsigned k, uint64_t va)
 {
-    return (unsigned)(va >> 2) & ((k == TLB_USER ? BT_IB_USER_N : BT_IB_N) - 1);
+    return (unsigned)((va >> 2 & ~UINT64_C(1)) | (va & 1)) & (bt_ib_n(k) - 1);
 }
 static inline uint64_t bt_ib_mask(unsigned k)
 {
-    return (k == TLB_USER ? BT_IB_USER_N - 1UL : BT_IB_N - 1UL) << 2;
+    return (bt_ib_n(k) / 2 - UINT64_C(1)) << 3 | 1;
 }
 static inline uint64_t *bt_ib(struct bt *bt, unsigned k)
 {

@@ -57,6 +57,9 @@ void bt_thunks(struct emit *e)
     e->at = BT_THUNK;
     e_save(e, X86_R11, BT_RIP);
     e_jmp_gs(e, BT_GATE(BT_G_IB));
+    e->at = BT_THUNK_CF;
+    e_carry_back(e, X86_R10);
+    e_patch32(e, e_jmp(e), BT_THUNK);
     for (unsigned k = 0; k < 3; k++)
         for (unsigned w = 0; w < 2; w++) {
             e->at = BT_STK_THUNK(k, w);

@@ -223,16 +223,15 @@ static void ib_drop(struct bt *bt, unsigned k, uint64_t va, unsigned shift)
     uint64_t *ib = bt_ib(bt, k);
 
     if (shift > 12) {
-        ib_clear(bt, ib, k == TLB_USER ? BT_IB_USER_N : BT_IB_N,
+        ib_clear(bt, ib, bt_ib_n(k),
                  k == TLB_USER ? &bt->views[bt->at].ib_log
                                : &bt->ib_log[k - 1]);
         return;
     }
-    for (uint64_t i = 0; i < 4096; i += 4)
-        ib[bt_ib_index(k, (va & PAGE) + i)] = (uintptr_t)bt->rx + BT_THUNK;
-    /* what begins in the page before and ends in this one */
-    for (uint64_t i = 4; i < 16; i += 4)
-        ib[bt_ib_index(k, (va & PAGE) - i)] = (uintptr_t)bt->rx + BT_THUNK;
+    /* from what begins in the page before and ends in this one */
+    for (unsigned i = bt_ib_index(k, (va & PAGE) - 16), n = 4 + 4096 / 4; n;
+         i++, n--)
+        ib[i & (bt_ib_n(k) - 1)] = (uintptr_t)bt->rx + BT_THUNK;
 }
 
 /* The interpreter's TLB holds a page no longer. */

@@ -304,11 +304,12 @@ struct bt {
     uint32_t code_at, cold_at, ncells, nsites, nmaps;
     uint32_t zone_late_n; /* user pages to be dropped before user code runs */
     uint64_t zone_late[BT_ZONE_LATE];
-    uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
-    uint32_t zone_row;      /* zone faults while a request stood */
-    uint64_t ticked;        /* host TSC: bt_zones_tick */
-    bool dropped;           /* blocks were dropped since the flag was cleared */
-    uint64_t drops;         /* cache->drops that this vCPU knows of */
+    void *zone_whole;     /* 2 MiB that had better be one page of the host's */
+    uint32_t zone_failed; /* block + 1 whose zone faulted for good */
+    uint32_t zone_row;    /* zone faults while a request stood */
+    uint64_t ticked;      /* host TSC: bt_zones_tick */
+    bool dropped;         /* blocks were dropped since the flag was cleared */
+    uint64_t drops;       /* cache->drops that this vCPU knows of */
     _Atomic uint64_t epoch; /* cache->epoch that it has seen, holding nothing */
     _Atomic uint32_t idle;  /* it holds no block nor site, and will look */
     struct bt_site fault;   /* site 0: the fault handler's */

@@ -12,6 +12,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_COLLAPSE
+#    define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 #define KERNEL_ZONES 8 /* kept free of users */
 #define PIN_AFTER    8 /* faults for nothing */
 /* Host TSC in user code, before an address space is zoned: some 100 ms. */
@@ -358,6 +362,9 @@ bool bt_zones_fault(struct bt *bt, uint64_t host, bool write, uint64_t distance)
     if (host - (uintptr_t)z->nowhere < ZONE_BYTES)
         miss(bt, distance);
     pthread_mutex_unlock(&z->lock);
+    if (bt->zone_whole) /* takes its time: not under the lock */
+        (void)madvise(bt->zone_whole, BIG, MADV_COLLAPSE);
+    bt->zone_whole = NULL;
     bt->views[bt->at].credit -= bt->mode & BT_MODE_CPL3 ? 1 : 0;
     bt->st.zone_fails += !ok;
     return ok;

@@ -12,9 +12,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#ifndef MADV_COLLAPSE
-#    define MADV_COLLAPSE 25
-#endif
 #define AROUND 32U /* pages that a fault looks at */
 
 static unsigned hash(uint64_t key)
@@ -293,9 +290,6 @@ static bool entry_map(struct zones *z, struct zentry *e, bool write)
     if (mmap(at, bytes_of(e), PROT_READ | (write ? PROT_WRITE : 0),
              MAP_SHARED | MAP_FIXED, z->fd, (off_t)off) == MAP_FAILED)
         return false;
-    if (e->big && e->win != ZONE_KERNEL &&
-        write) /* fewer misses of the host's */
-        (void)madvise(at, BIG, MADV_COLLAPSE);
     e->write = write;
     return !write || shut_specials(e, at);
 }
@@ -596,6 +590,8 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         (void)entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit));
     }
     e = find(z, win, va, true);
+    if (e && e->write && win != ZONE_KERNEL)
+        bt->zone_whole = zone_host(z, win, e->va);
     if (!e)
         e = find(z, win, va, false);
     if (!e) {

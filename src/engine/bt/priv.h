@@ -208,6 +208,7 @@ struct engine_part {
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     struct zones *zones;  /* NULL: none */
+    enum engine_zones zones_how;
     bool check;           /* lock-step */
     bool adx;             /* the host has ADCX */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
@@ -306,6 +307,7 @@ struct bt {
     uint64_t zone_late[BT_ZONE_LATE];
     uint32_t zone_failed;   /* block + 1 whose zone faulted for good */
     uint32_t zone_row;      /* zone faults while a request stood */
+    bool zone_lost;         /* ... being one that is not in use */
     uint64_t ticked;        /* host TSC: bt_zones_tick */
     bool dropped;           /* blocks were dropped since the flag was cleared */
     uint64_t drops;         /* cache->drops that this vCPU knows of */

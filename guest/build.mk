@@ -46,6 +46,7 @@ TINY_CFLAGS := -std=gnu17 -O2 -ffreestanding -nostdlib -fno-pic -no-pie -mno-red
 $(TINY:%=o/guest/%.o) o/guest/tests/lib.o: o/guest/%.o: guest/%.c guest/tests/lib.h
 	@mkdir -p $(@D)
 	$(GUEST_CC) $(TINY_CFLAGS) -Iguest/tests -c -o $@ $<
+o/guest/tests/tlb.o: guest/tests/tlb_model.h
 o/guest/tests/start.o: guest/tests/start.S
 	@mkdir -p $(@D)
 	$(GUEST_CC) -c -o $@ $<

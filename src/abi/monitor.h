@@ -121,10 +121,12 @@ enum abi_clock {
 #define ABI_FLAG_MITIGATIONS 0x04U /* --mitigations on */
 #define ABI_FLAG_CONSOLE_TTY 0x08U /* stdin is a terminal: Ctrl-A is ours */
 #define ABI_FLAG_SECCOMP_AUDIT                                                 \
-    0x10U                    /* filter says which line let a call by           \
-                              */
-#define ABI_FLAG_CHECK 0x20U /* bt: in lock-step with the interpreter */
-#define ABI_FLAGS_ALL  0x3fU
+    0x10U                        /* filter says which line let a call by       \
+                                  */
+#define ABI_FLAG_CHECK     0x20U /* bt: in lock-step with the interpreter */
+#define ABI_FLAG_ZONES_OFF 0x40U /* --zones off */
+#define ABI_FLAG_ZONES_NOW 0x80U /* --zones now */
+#define ABI_FLAGS_ALL      0xffU
 
 /* Namespaces that the monitor process was created in. */
 #define ABI_NS_USER  0x01U

@@ -107,6 +107,12 @@ TEST(every_form)
     CHECK_EQ(c.dump_va[2], UINT64_MAX);
     taken("--check --engine bt", &c);
     CHECK_EQ(c.flags, DEFAULT_FLAGS | ABI_FLAG_CHECK);
+    taken("--zones off", &c);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS | ABI_FLAG_ZONES_OFF);
+    taken("--zones off --zones now", &c);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS | ABI_FLAG_ZONES_NOW);
+    taken("--zones now --zones auto", &c);
+    CHECK_EQ(c.flags, DEFAULT_FLAGS);
     taken("--clock virtual --cpu v2 --name a-b_c.d", &c);
     CHECK(strcmp(c.engine, "interp") == 0);
     CHECK_EQ(c.cpu_level, ABI_CPU_V2);

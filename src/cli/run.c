@@ -123,11 +123,13 @@ static int apply_choice(struct core_conf *c, const struct opt *o,
     static const char *const engine[] = {"auto", "interp", "bt", "kvm", NULL};
     static const char *const mem[] = {"linear", "scatter", NULL};
     static const char *const clk[] = {"real", "virtual", NULL};
+    static const char *const zones[] = {"auto", "off", "now", NULL};
     static const char *const on[] = {"on", "off", NULL};
     const char *const *choices = o->id == OPT_CPU      ? cpu
                                  : o->id == OPT_ENGINE ? engine
                                  : o->id == OPT_MEM    ? mem
                                  : o->id == OPT_CLOCK  ? clk
+                                 : o->id == OPT_ZONES  ? zones
                                                        : on;
     int i = one_of(o->name, value, choices, e);
 
@@ -138,6 +140,9 @@ static int apply_choice(struct core_conf *c, const struct opt *o,
         c->cpu_level_given = true;
     } else if (o->id == OPT_ENGINE) {
         c->engine = engine[i];
+    } else if (o->id == OPT_ZONES) {
+        set_flag(c, ABI_FLAG_ZONES_OFF, i == 1);
+        set_flag(c, ABI_FLAG_ZONES_NOW, i == 2);
     } else if (o->id == OPT_MEM) {
         set_flag(c, ABI_FLAG_SCATTER, i == 1);
     } else if (o->id == OPT_CLOCK) {
@@ -195,6 +200,7 @@ static int apply(struct run_words *w, const struct opt *o, char *value,
     case OPT_ENGINE:
     case OPT_MEM:
     case OPT_CLOCK:
+    case OPT_ZONES:
     case OPT_MITIGATIONS:
         return apply_choice(c, o, value, e);
     case OPT_CPUS:

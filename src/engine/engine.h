@@ -45,12 +45,20 @@ struct engine_look {
     uint64_t va[ENGINE_LOOK_MAX]; /* blocks to record; ~0: all */
 };
 
+/* bt: whether guest memory is mapped for translated code (engine/bt/zone.h). */
+enum engine_zones {
+    ENGINE_ZONES_AUTO, /* the kernel's at once, a user's when it has run long */
+    ENGINE_ZONES_OFF,
+    ENGINE_ZONES_NOW /* all at once, whatever it costs: for tests */
+};
+
 /* What the monitor was handed for its engine. */
 struct engine_host {
     int kvm_fd; /* borrows: /dev/kvm; -1: none */
     unsigned ncpus;
     const struct engine_look *look; /* borrows; NULL: nothing is asked */
     bool check; /* bt: compare each block with the interpreter */
+    enum engine_zones zones;
 };
 
 struct engine_part; /* what init made for the process; struct vm.engine */

@@ -232,6 +232,10 @@ static int choose_engine(struct monitor *m, struct err *e)
                                .check = m->conf.flags & ABI_FLAG_CHECK};
     int r = 0;
 
+    if (m->conf.flags & ABI_FLAG_ZONES_OFF)
+        host.zones = ENGINE_ZONES_OFF;
+    else if (m->conf.flags & ABI_FLAG_ZONES_NOW)
+        host.zones = ENGINE_ZONES_NOW;
     for (unsigned i = 0; i < look.nva; i++)
         look.va[i] = m->conf.dump_va[i];
 

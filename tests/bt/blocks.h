@@ -162,9 +162,10 @@ struct blk_exit {
 
 struct blk_vm;
 
-/** blk_vm_open() - @part: bt's, or NULL for the interpreter. Never NULL. */
+/** blk_vm_open() - @part: bt's, or NULL for the interpreter. Never NULL.
+ * @scatter: guest pages lie anywhere: no zones */
 struct blk_vm *blk_vm_open(const struct engine_ops *ops,
-                           struct engine_part *part);
+                           struct engine_part *part, bool scatter);
 void blk_vm_close(struct blk_vm *v);
 struct x86_cpu *blk_vm_cpu(struct blk_vm *v);
 const struct x86_cpuid *blk_vm_cpuid(const struct blk_vm *v);

@@ -252,6 +252,23 @@ static void aim(struct mk *m, struct blk_item *it, const struct x86_insn *i,
     blk_aim(it, i, (unsigned)b, X86_REG_NONE, 0, (int64_t)(lin - base - v));
 }
 
+/* A register that is far from what is meant: a zone's end may be between, or
+ * all of the address space. Return: the displacement. */
+static int64_t far_reg(struct mk *m, unsigned reg, uint64_t lin)
+{
+    static const int64_t edge[] = {1 << 20,          -(1 << 20), INT32_MAX,
+                                   INT32_MIN,        1 << 30,    -(1 << 30),
+                                   INT32_MAX / 4 * 3};
+    int64_t by = (int32_t)rnd_u64(&m->r);
+
+    if (rnd_pct(&m->r, 50))
+        by = edge[rnd_n(&m->r, ARRAY_LEN(edge))];
+    if (rnd_pct(&m->r, 50) && by < INT32_MAX - 64 && by > INT32_MIN + 64)
+        by += (int64_t)rnd_n(&m->r, 128) - 64;
+    mk_set_reg(m, reg, lin - (uint64_t)by);
+    return by;
+}
+
 /* ---- single instructions ---- */
 
 static uint32_t written(const struct x86_insn *i)
@@ -373,9 +390,11 @@ static bool rename_some(struct mk *m, unsigned f, uint8_t *b,
 static void form(struct mk *m, unsigned f)
 {
     const struct x86_form_info *fi = x86_form_info(f);
+    unsigned far = X86_REG_NONE;
     uint8_t b[CORPUS_INSN_ROOM];
     struct blk_item *it;
     struct x86_insn i;
+    int64_t by = 0;
 
     if (shows_pointers(m, fi))
         return;
@@ -404,6 +423,11 @@ static void form(struct mk *m, unsigned f)
         aim_implicit(m, &i);
         if (mem_size(&i) && pick_known(m, true) < 0)
             mk_set_reg(m, mk_any_reg_but_rsp(m), mk_pick_lin(m, 8));
+        if (i.has_modrm && mem_size(&i) && rnd_pct(&m->r, 3)) {
+            far = mk_any_reg_but_rsp(m);
+            by =
+                far_reg(m, far, mk_pick_lin(m, mem_size(&i)) - seg_base(m, &i));
+        }
         m->known &= (uint16_t)~w;
         break;
     }
@@ -411,7 +435,9 @@ static void form(struct mk *m, unsigned f)
     if (i.len < 15 && i.form && mem_size(&i)) {
         uint64_t lin = mk_pick_lin(m, mem_size(&i)) - seg_base(m, &i);
 
-        if (i.has_modrm)
+        if (far != X86_REG_NONE)
+            blk_aim(it, &i, far, X86_REG_NONE, 0, by);
+        else if (i.has_modrm)
             aim(m, it, &i, mem_size(&i));
         else if (i.disp_len == 8)
             memcpy(it->b + i.len - 8, &lin, 8);

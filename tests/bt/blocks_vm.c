@@ -40,6 +40,7 @@
 #define PTE_W        2U
 #define PTE_U        4U
 #define PTE_LARGE    0x80U
+#define PTE_GLOBAL   0x100U
 #define PTE_NX       BIT(63)
 
 struct blk_vm {
@@ -68,13 +69,18 @@ static void poke64(struct blk_vm *v, uint64_t at, uint64_t x)
 
 /* ---- making it ---- */
 
+/* The kernel's pages are global, or not: what is not, changes with CR3. */
 static void make_half(struct blk_vm *v, uint64_t pt, uint64_t user)
 {
+    const uint64_t global = user ? 0 : PTE_GLOBAL;
+
     for (unsigned i = 0; i < BLK_CODE_PAGES; i++)
         poke64(v, pt + i * 8, (GPA_CODE + i * 4096) | PTE_P | PTE_W | user);
     for (unsigned i = 0; i < BLK_DATA_PAGES; i++) {
         uint64_t pte = (GPA_DATA + i * 4096) | user | PTE_NX;
 
+        if (i < BLK_DATA_PAGES / 2)
+            pte |= global;
         if (blk_page(i) == BLK_RW || blk_page(i) == BLK_LAZY)
             pte |= PTE_W;
         if (blk_page(i) == BLK_RW || blk_page(i) == BLK_RO)
@@ -96,7 +102,7 @@ static void make_tables(struct blk_vm *v)
     make_half(v, 0x4000, PTE_U);
     poke64(v, 0x1000 + 511 * 8, 0x7000 | PTE_P | PTE_W);
     poke64(v, 0x7000 + 510 * 8, 0x8000 | PTE_P | PTE_W);
-    poke64(v, 0x8000, PTE_P | PTE_W | PTE_LARGE);
+    poke64(v, 0x8000, PTE_P | PTE_W | PTE_LARGE | PTE_GLOBAL);
     poke64(v, 0x8000 + (BLK_KCODE >> 21 & 511) * 8, 0x9000 | PTE_P | PTE_W);
     poke64(v, 0x8000 + (BLK_KDATA >> 21 & 511) * 8, 0xa000 | PTE_P | PTE_W);
     poke64(v, 0x8000 + (BLK_KCELLS >> 21 & 511) * 8, 0xb000 | PTE_P | PTE_W);
@@ -238,11 +244,11 @@ static void pin_pages(struct blk_vm *v)
 }
 
 struct blk_vm *blk_vm_open(const struct engine_ops *ops,
-                           struct engine_part *part)
+                           struct engine_part *part, bool scatter)
 {
     const struct mem_conf mc = {.ram_bytes = RAM,
                                 .low_limit = 3ULL << 30,
-                                .scatter = true,
+                                .scatter = scatter,
                                 .seed = 7,
                                 .memfd = -1};
     const struct x86_cpuid_conf cc = {
@@ -365,7 +371,7 @@ static void reset_lazy(struct blk_vm *v)
 
         if (!(*pte & PTE_P))
             continue;
-        *pte = 0;
+        *pte = 0; /* the low byte: it stays global */
         *pte = (uint8_t)(PTE_W | (h ? 0 : PTE_U));
         v->cpu.lin->flush(v->cpu.lin_ctx, X86_FLUSH_PAGE,
                           (gva_t){va[h] + LAZY_PAGE * 4096}, 0);

@@ -205,6 +205,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->slice = SLICE_BYTES;
     p->check = host->check;
     p->adx = host_adx();
+    p->zones_how = host->zones;
     pthread_mutex_init(&p->queue, NULL);
     r = bt_look_create(host->look, &p->look, e);
     if (r) {

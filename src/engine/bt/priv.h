@@ -208,8 +208,9 @@ struct engine_part {
     struct bt_look *look; /* NULL: nobody looks */
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     struct zones *zones;  /* NULL: none */
-    bool check;           /* lock-step */
-    bool adx;             /* the host has ADCX */
+    enum engine_zones zones_how;
+    bool check;                           /* lock-step */
+    bool adx;                             /* the host has ADCX */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked;        /* by vCPUs that are gone */
 };
@@ -307,6 +308,7 @@ struct bt {
     void *zone_whole;     /* 2 MiB that had better be one page of the host's */
     uint32_t zone_failed; /* block + 1 whose zone faulted for good */
     uint32_t zone_row;    /* zone faults while a request stood */
+    bool zone_lost;       /* ... being one that is not in use */
     uint64_t ticked;      /* host TSC: bt_zones_tick */
     bool dropped;         /* blocks were dropped since the flag was cleared */
     uint64_t drops;       /* cache->drops that this vCPU knows of */

@@ -289,7 +289,7 @@ static void lin_flush(void *ctx, enum x86_flush kind, gva_t va, uint16_t pcid)
     tlb_lin_flush(ctx, kind, va, pcid);
     bt_tlb_sync(in->outer);
     if (kind != X86_FLUSH_PAGE || other)
-        bt_zones_root(in->outer, false);
+        bt_zones_root(in->outer);
 }
 
 static void lin_root(void *ctx, bool keep)
@@ -298,7 +298,7 @@ static void lin_root(void *ctx, bool keep)
 
     tlb_lin_root(ctx, keep);
     bt_tlb_sync(in->outer);
-    bt_zones_root(in->outer, keep);
+    bt_zones_root(in->outer);
 }
 
 void bt_tlb_init(struct bt *bt)

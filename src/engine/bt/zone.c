@@ -160,8 +160,8 @@ static uint64_t *table_of(struct bt *bt, unsigned win)
     return win == ZONE_KERNEL ? bt->zone_sup : bt->view->zone_user;
 }
 
-/* A reservation for the zone, if there is one left. */
-static void take(struct bt *bt, unsigned win, unsigned guest)
+/* A reservation for the zone, if there is one left. Return: whether. */
+static bool take(struct bt *bt, unsigned win, unsigned guest)
 {
     struct zones *z = bt->part->zones;
     struct zone *q = zone_of(z, win, guest);
@@ -170,7 +170,7 @@ static void take(struct bt *bt, unsigned win, unsigned guest)
     for (unsigned i = 0; i < z->nzones; i++)
         n += z->zone[i].win == win + 1;
     if (!q && win != ZONE_KERNEL && n == ZONE_USER_MAX)
-        return;
+        return false;
     for (unsigned i = first; i < z->nzones && !q; i++)
         if (!z->zone[i].win) {
             q = &z->zone[i];
@@ -179,6 +179,7 @@ static void take(struct bt *bt, unsigned win, unsigned guest)
         }
     if (q)
         table_of(bt, win)[guest] = (uintptr_t)q->base - zone_base(guest);
+    return q != NULL;
 }
 
 /* Only the vCPU whose window it is runs code that may hold its distances. */
@@ -227,21 +228,9 @@ static bool may_use(const struct bt *bt)
     const struct x86_cpu *cpu = bt->cpu;
     const struct zones *z = bt->part->zones;
 
-    return z && z->fd >= 0 && (cpu->cr4 & X86_CR4_PGE) &&
-           (cpu->cr0 & X86_CR0_WP) && (cpu->efer & X86_EFER_LMA);
-}
-
-void bt_zones_look(struct bt *bt)
-{
-    bool on = may_use(bt) && bt->part->zones->top_drops < TOP_DROPS;
-
-    if (on == (bt->zoned[1] != 0))
-        return;
-    bt->zoned[1] = on ? BT_MODE_ZONE : 0;
-    bt_ib_flush(bt, TLB_SUP);
-    bt_ib_flush(bt, TLB_SUPAC);
-    if (on)
-        bt_zones_root(bt, true);
+    return z && z->fd >= 0 && bt->part->zones_how != ENGINE_ZONES_OFF &&
+           (cpu->cr4 & X86_CR4_PGE) && (cpu->cr0 & X86_CR0_WP) &&
+           (cpu->efer & X86_EFER_LMA);
 }
 
 static void user_switch(struct bt *bt, bool on)
@@ -252,6 +241,51 @@ static void user_switch(struct bt *bt, bool on)
     v->hot = 0;
     v->credit = CREDIT;
     bt_ib_flush_view(bt, bt->at);
+}
+
+static void user_on(struct bt *bt)
+{
+    bt->part->zones->win[zone_win_of(bt, 0)].root = bt->views[bt->at].root =
+        bt->cpu->cr3 & X86_PTE_ADDR;
+    user_switch(bt, true);
+    bt->st.zone_users++;
+}
+
+static void user_off(struct bt *bt)
+{
+    struct zones *z = bt->part->zones;
+
+    pthread_mutex_lock(&z->lock);
+    zone_win_drop(bt, zone_win_of(bt, 0));
+    pthread_mutex_unlock(&z->lock);
+    user_switch(bt, false);
+}
+
+/* The user's as tests want it. */
+static void user_look(struct bt *bt, bool on)
+{
+    on = on && bt->part->zones_how == ENGINE_ZONES_NOW;
+    if (on != (bt->views[bt->at].zoned != 0))
+        (on ? user_on : user_off)(bt);
+}
+
+void bt_zones_look(struct bt *bt)
+{
+    bool on = may_use(bt);
+
+    if (UNLIKELY(bt->part->zones_how != ENGINE_ZONES_AUTO)) {
+        if (bt->part->zones)
+            user_look(bt, on);
+    } else if (on && bt->part->zones->top_drops >= TOP_DROPS) {
+        on = false;
+    }
+    if (on == (bt->zoned[1] != 0))
+        return;
+    bt->zoned[1] = on ? BT_MODE_ZONE : 0;
+    bt_ib_flush(bt, TLB_SUP);
+    bt_ib_flush(bt, TLB_SUPAC);
+    if (on)
+        bt_zones_root(bt);
 }
 
 void bt_zones_view(struct bt *bt, bool same)
@@ -283,25 +317,17 @@ void bt_zones_view(struct bt *bt, bool same)
 void bt_zones_tick(struct bt *bt, uint64_t ran)
 {
     struct bt_view *v = &bt->views[bt->at];
-    unsigned win = zone_win_of(bt, 0);
-    struct zones *z = bt->part->zones;
 
-    if (!may_use(bt))
+    if (!may_use(bt) || bt->part->zones_how != ENGINE_ZONES_AUTO)
         return;
     if (v->rest) {
         v->rest--;
     } else if (!v->zoned) {
         v->hot += ran;
-        if (v->hot >= HOT_TSC) {
-            z->win[win].root = v->root = bt->cpu->cr3 & X86_PTE_ADDR;
-            user_switch(bt, true);
-            bt->st.zone_users++;
-        }
+        if (v->hot >= HOT_TSC)
+            user_on(bt);
     } else if (v->credit < 0) {
-        pthread_mutex_lock(&z->lock);
-        zone_win_drop(bt, win);
-        pthread_mutex_unlock(&z->lock);
-        user_switch(bt, false);
+        user_off(bt);
         v->rest = REST_TICKS;
         bt->st.zone_rests++;
     } else if (v->credit < CREDIT) {
@@ -324,8 +350,9 @@ bool bt_zones_have(const struct engine_part *part, uint64_t host)
     return host + ZONE_GUARD - (uintptr_t)z->nowhere < n;
 }
 
-/* A zone without a reservation: does the root have anything there? */
-static void miss(struct bt *bt, uint64_t distance)
+/* A zone without a reservation: does the root have anything there?
+ * Return: whether it has one now. */
+static bool miss(struct bt *bt, uint64_t distance)
 {
     struct zones *z = bt->part->zones;
     unsigned guest = zone_guest((uintptr_t)z->nowhere - distance);
@@ -333,12 +360,12 @@ static void miss(struct bt *bt, uint64_t distance)
     uint64_t e[2];
 
     bt->st.zone_nowhere++;
-    if (zone_nowhere(z, guest) != distance || user != (guest < 128))
-        return;
-    if (!mem_read(z->mem, gpa((bt->cpu->cr3 & X86_PTE_ADDR) + 16 * guest), e,
-                  sizeof e) &&
-        ((e[0] | e[1]) & X86_PTE_P))
-        take(bt, user ? zone_win_of(bt, 0) : ZONE_KERNEL, guest);
+    if (zone_nowhere(z, guest) != distance || user != (guest < 128) ||
+        mem_read(z->mem, gpa((bt->cpu->cr3 & X86_PTE_ADDR) + 16 * guest), e,
+                 sizeof e) ||
+        !((e[0] | e[1]) & X86_PTE_P))
+        return false;
+    return take(bt, user ? zone_win_of(bt, 0) : ZONE_KERNEL, guest);
 }
 
 bool bt_zones_fault(struct bt *bt, uint64_t host, bool write, uint64_t distance)
@@ -359,8 +386,8 @@ bool bt_zones_fault(struct bt *bt, uint64_t host, bool write, uint64_t distance)
             ok = zone_map_fault(bt, win, zone_base(q->guest) + off, write);
         break;
     }
-    if (host - (uintptr_t)z->nowhere < ZONE_BYTES)
-        miss(bt, distance);
+    bt->zone_lost =
+        host - (uintptr_t)z->nowhere < ZONE_BYTES && !miss(bt, distance);
     pthread_mutex_unlock(&z->lock);
     if (bt->zone_whole) /* takes its time: not under the lock */
         (void)madvise(bt->zone_whole, BIG, MADV_COLLAPSE);
@@ -381,6 +408,8 @@ bool bt_zones_pin(struct bt *bt, uint64_t va)
     unsigned i = pin_of(va);
     bool now = false;
 
+    if (bt->part->zones_how == ENGINE_ZONES_NOW && !bt->zone_lost)
+        return false;
     pthread_mutex_lock(&z->lock);
     if (z->pin[i] != va) {
         z->pin[i] = va;

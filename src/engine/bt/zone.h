@@ -53,9 +53,11 @@ void bt_zones_drop(struct bt *bt, uint64_t va, unsigned shift);
 void bt_zones_late(struct bt *bt);
 /** bt_zones_sync() - drop what the page tables say no longer, of a half */
 void bt_zones_sync(struct bt *bt, bool upper);
-/** bt_zones_root() - CR3 was written; @keep: without a flush. The kernel's
- * pages that are not global stay while all roots agree on them. */
-void bt_zones_root(struct bt *bt, bool keep);
+/** bt_zones_root() - CR3 was written, or more than a page was flushed: the
+ * kernel's pages that are not global stay while all roots agree on them and the
+ * page tables are as they were. A write of CR3 that flushes nothing may lead to
+ * a PCID that has never held them. */
+void bt_zones_root(struct bt *bt);
 /** bt_zones_revoke() - no page may be written unseen: @gpa's, or @all */
 void bt_zones_revoke(struct engine_part *part, gpa_t gpa, bool all);
 

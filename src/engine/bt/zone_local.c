@@ -16,6 +16,12 @@
 /* What A and D are makes no other way of it. */
 #define SAME (~(X86_PTE_A | X86_PTE_D))
 
+/* ... but a walk would have set A. */
+static bool same(uint64_t now, uint64_t was)
+{
+    return ((now ^ was) & SAME) == 0 && (now & X86_PTE_A);
+}
+
 const uint8_t *zone_table(struct zones *z, uint64_t at)
 {
     uint32_t word;
@@ -27,13 +33,13 @@ static bool root_same(struct zones *z, const struct zpath *p, uint64_t cr3)
 {
     const uint8_t *root = zone_table(z, cr3);
 
-    return root && ((zone_pte(root, p->at << 21, 39) ^ p->e[0]) & SAME) == 0;
+    return root && same(zone_pte(root, p->at << 21, 39), p->e[0]);
 }
 
 static bool path_same(const struct zpath *p)
 {
-    return ((zone_pte(p->table[0], p->at << 21, 30) ^ p->e[1]) & SAME) == 0 &&
-           ((zone_pte(p->table[1], p->at << 21, 21) ^ p->e[2]) & SAME) == 0;
+    return same(zone_pte(p->table[0], p->at << 21, 30), p->e[1]) &&
+           same(zone_pte(p->table[1], p->at << 21, 21), p->e[2]);
 }
 
 /* Return: index + 1; 0: none. */
@@ -172,7 +178,7 @@ static void drop_all(struct bt *bt)
     z->npaths = 0;
 }
 
-void bt_zones_root(struct bt *bt, bool keep)
+void bt_zones_root(struct bt *bt)
 {
     struct zones *z = bt->part->zones;
 
@@ -185,12 +191,13 @@ void bt_zones_root(struct bt *bt, bool keep)
         tops_look(bt);
     for (unsigned i = 0; i < z->npaths; i++)
         if (!root_same(z, &z->path[i], bt->cpu->cr3)) {
-            z->no_locals |= bt->zoned[1] != 0;
+            z->no_locals |=
+                bt->zoned[1] != 0 && bt->part->zones_how == ENGINE_ZONES_AUTO;
             drop_all(bt);
-        } else if (!keep && !path_same(&z->path[i])) {
+        } else if (!path_same(&z->path[i])) {
             drop_all(bt);
         }
-    for (uint32_t i = z->nlocals; !keep && i > 0; i--)
+    for (uint32_t i = z->nlocals; i > 0; i--)
         if (!local_same(z, &z->entry[z->local[i - 1]]))
             zone_entry_drop(bt, &z->entry[z->local[i - 1]]);
     pthread_mutex_unlock(&z->lock);

@@ -351,35 +351,51 @@ static bool entry_add(struct bt *bt, unsigned win, uint64_t va,
 
 /* ---- page tables ---- */
 
-#define RESERVED BITS(51, X86_MAXPHYADDR)
+/* Bits that must be 0. Source: Intel SDM vol. 3A tables 4-14 to 4-20. */
+static uint64_t reserved(const struct x86_cpu *cpu, unsigned shift, bool last)
+{
+    uint64_t bad = BITS(51, X86_MAXPHYADDR);
+
+    if (!(cpu->efer & X86_EFER_NXE))
+        bad |= X86_PTE_NX;
+    if (shift == 39)
+        bad |= X86_PTE_PS;
+    if (last && shift > 12)
+        bad |= BITS(shift - 1, 13);
+    return bad;
+}
 
 /* The leaf that translates @va, as the tables are now, and what all levels
- * allow. Return: its shift; 0: none. */
-static unsigned leaf(struct zones *z, uint64_t cr3, uint64_t va, uint64_t *pte)
+ * allow; A, if all have it. Return: its shift; 0: none. */
+static unsigned leaf(struct zones *z, const struct x86_cpu *cpu, uint64_t va,
+                     uint64_t *pte)
 {
-    uint64_t at = cr3, e, all = X86_PTE_RW | X86_PTE_US;
+    uint64_t at = cpu->cr3, e, all = X86_PTE_RW | X86_PTE_US | X86_PTE_A;
 
     for (unsigned shift = 39;; shift -= 9) {
         const uint8_t *table = zone_table(z, at);
+        bool last;
 
         if (!table)
             return 0;
         e = zone_pte(table, va, shift);
-        if ((e & (X86_PTE_P | RESERVED)) != X86_PTE_P)
+        last = shift == 12 || (shift < 39 && (e & X86_PTE_PS));
+        if (!(e & X86_PTE_P) || (e & reserved(cpu, shift, last)))
             return 0;
         all &= e;
-        if (shift == 12 || (shift < 39 && (e & X86_PTE_PS))) {
-            *pte = (e & ~(X86_PTE_RW | X86_PTE_US)) | all;
+        if (last) {
+            *pte = (e & ~(X86_PTE_RW | X86_PTE_US | X86_PTE_A)) | all;
             return shift;
         }
         at = e;
     }
 }
 
-static bool still(struct zones *z, uint64_t cr3, const struct zentry *e)
+static bool still(struct zones *z, const struct x86_cpu *cpu,
+                  const struct zentry *e)
 {
     uint64_t pte, need = X86_PTE_A, at;
-    unsigned shift = leaf(z, cr3, e->va, &pte);
+    unsigned shift = leaf(z, cpu, e->va, &pte);
 
     if (e->win != ZONE_KERNEL)
         need |= X86_PTE_US;
@@ -410,7 +426,7 @@ void bt_zones_sync(struct bt *bt, bool upper)
     for (uint32_t i = z->win[win].n; i > 0; i--) {
         struct zentry *e = &z->entry[z->win[win].list[i - 1]];
 
-        if (still(z, bt->cpu->cr3, e))
+        if (still(z, bt->cpu, e))
             continue;
         zone_entry_drop(bt, e);
         if (++gone > 64 && !upper) { /* one piece is cheaper */
@@ -539,7 +555,7 @@ static void around(struct bt *bt, unsigned win, uint64_t va)
         uint64_t at = first + i * UINT64_C(4096);
 
         p[i].ok = !find(z, win, at, false) &&
-                  leaf(z, bt->cpu->cr3, at, &pte) == 12 && (pte & X86_PTE_A) &&
+                  leaf(z, bt->cpu, at, &pte) == 12 && (pte & X86_PTE_A) &&
                   (pte & X86_PTE_US) &&
                   mem_is_ram(z->mem, gpa(pte & X86_PTE_ADDR), 4096);
         if (!p[i].ok)

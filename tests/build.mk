@@ -28,8 +28,9 @@ LDLIBS_src/engine/bt/blocks_test = $(BLOCKS_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/blocks_test := -I.
 $(foreach f,vm asm make flow diff,$(eval CFLAGS_tests/bt/blocks_$f := -I.))
 # Only what is listed stands in translated code.
-EMITTED_OBJ := $(O)/tests/bt/emitted.o
+EMITTED_OBJ := $(O)/tests/bt/emitted.o $(O)/tests/bt/emitted_val.o
 $(O)/test/engine/bt/emitted_test: $(EMITTED_OBJ) $(FORMS_OBJ)
 LDLIBS_src/engine/bt/emitted_test = $(EMITTED_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/emitted_test := -I.
 CFLAGS_tests/bt/emitted := -I.
+CFLAGS_tests/bt/emitted_val := -I.

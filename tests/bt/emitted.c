@@ -12,10 +12,16 @@
  * address of host memory loaded by a good index or from a window; the guest's
  * CPU state. Host addresses must not get into the guest's registers. Where C
  * may come in nothing is known; where jumps lead, what all of them bring.
+ *
+ * Zones: a distance is that of a value's bits 40-47, from the table of the
+ * region's kind; it may be added to that value and what is near to it, alone. A
+ * register's value is followed through additions of constants and through homes
+ * (emitted_val.h), a distance through its window's slot. Those of loops are
+ * not.
  */
 #include "tests/bt/emitted.h"
 
-#include "cpu/x86/insn.h"
+#include "tests/bt/emitted_val.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,21 +39,35 @@ enum tag {
     T_IB,    /* PEXT with the branch cache's mask */
     T_HOST,  /* an address of host memory, or a distance to it */
     T_MINUS, /* NOT of a distance */
-    T_CPU    /* struct x86_cpu */
+    T_CPU,   /* struct x86_cpu */
+    T_TOP,   /* a value's bits 40-47 are its lowest */
+    T_TOP8,  /* ... and all it is */
+    T_DIST,  /* to where that value's zone is */
+    T_SEG,   /* where the base of FS or GS is, by its zone */
+    T_PLACE, /* a value and its distance: where that is */
+    T_MOVED  /* a T_DIST with a part of an address, for a loop */
 };
+
+/* Half a guard: displacements, and how far values move in a region. */
+#define NEAR (INT64_C(3) << 30)
 
 struct state {
     uint8_t tag[16];
     uint8_t other; /* the kind of access was changed to this; 0: not */
     uint8_t count; /* RCX: 1: less 1 in R11, 2: compared, 3: small */
+    struct vals vals;
+    struct val of[16];  /* T_TOP to T_DIST: of which value */
+    struct val win[16]; /* distances in windows' slots; VAL_NONE: unknown */
 };
 
 struct insn {
     struct x86_insn i;
     uint32_t off;
     uint16_t to; /* direct jump: its target; NONE: elsewhere, or no jump */
-    bool entry;  /* C comes in */
+    bool entry;  /* C comes in, having done anything */
+    bool back;   /* C comes back, having done what stands before it */
     bool target; /* a jump leads here */
+    bool head;   /* ... one backwards */
     bool known;  /* in was set */
     struct state in;
 };
@@ -117,7 +137,7 @@ static bool decode_span(struct emitted *m, uint32_t at, uint32_t end)
             return false;
         h->off = at;
         h->to = NONE;
-        h->entry = h->target = h->known = false;
+        h->entry = h->back = h->target = h->head = h->known = false;
         *slot_of(m, at) = (uint16_t)++m->n;
         at += h->i.len;
     }
@@ -137,11 +157,13 @@ static bool is_thunk(uint32_t to)
     return to == BT_THUNK || to == BT_THUNK_CF;
 }
 
-static void mark_entry(struct emitted *m, uint32_t off)
+static void mark_entry(struct emitted *m, uint32_t off, bool back)
 {
     uint16_t *s = slot_of(m, off);
 
-    if (s && *s)
+    if (s && *s && back)
+        m->insn[*s - 1].back = true;
+    else if (s && *s)
         m->insn[*s - 1].entry = true;
 }
 
@@ -156,10 +178,11 @@ static void mark_return(struct emitted *m, const struct x86_insn *set,
         return;
     s = &m->bt->sites[set->imm];
     if (jump->disp == BT_GATE(BT_G_MISS))
-        mark_entry(m, s->start);
-    if (jump->disp == BT_GATE(BT_G_CALLOUT) ||
-        (jump->disp == BT_GATE(BT_G_MISS) && !s->window))
-        mark_entry(m, s->next);
+        mark_entry(m, s->start, true);
+    if (jump->disp == BT_GATE(BT_G_CALLOUT))
+        mark_entry(m, s->next, false);
+    if (jump->disp == BT_GATE(BT_G_MISS) && !s->window)
+        mark_entry(m, s->next, true);
 }
 
 static uint32_t rip_target(const struct insn *h)
@@ -188,14 +211,15 @@ static const char *find_targets(struct emitted *m, uint32_t first_site)
             return "a jump to what is no instruction of the region";
         h->to = (uint16_t)(*s - 1);
         m->insn[h->to].target = true;
+        m->insn[h->to].head |= h->to <= k;
     }
-    mark_entry(m, m->b->indirect);
-    mark_entry(m, m->b->code);
+    mark_entry(m, m->b->indirect, false);
+    mark_entry(m, m->b->code, false);
     for (unsigned k = 0; k + 1 < m->n; k++)
         mark_return(m, &m->insn[k].i, &m->insn[k + 1].i, first_site);
     for (unsigned k = 0; k < m->n; k++)
         if (is_way_back(&m->insn[k].i))
-            mark_entry(m, rip_target(&m->insn[k]));
+            mark_entry(m, rip_target(&m->insn[k]), true);
     return NULL;
 }
 
@@ -209,6 +233,34 @@ static bool in_array(int64_t disp, unsigned base, unsigned n)
 static unsigned kind(const struct emitted *m)
 {
     return m->b->mode & BT_MODE_KIND;
+}
+
+/* SWAPGS looks for the new base's. */
+static bool has_zones(const struct emitted *m)
+{
+    return m->b->mode & BT_MODE_ZONE;
+}
+
+/* Memory is reached by zones. */
+static bool zoned(const struct emitted *m)
+{
+    return has_zones(m) && kind(m) != TLB_SUPAC;
+}
+
+/* Whether a register tells where the host's memory is. */
+static bool secret(const struct state *s, unsigned r)
+{
+    switch ((enum tag)s->tag[r]) {
+    case T_HOST:
+    case T_CPU:
+    case T_DIST:
+    case T_SEG:
+    case T_PLACE:
+    case T_MOVED:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* A loop's streams; then numbers: where it ends, how many turns. */
@@ -228,7 +280,9 @@ static bool may_load(const struct emitted *m, int64_t d)
            in_array(d, BT_HOME(0), 16) || in_array(d, BT_WIN(0), 16) ||
            d == BT_FSBASE || d == BT_GSBASE || d == BT_KGSBASE || d == BT_CPU ||
            d == BT_IFL || d == BT_ACL || d == BT_DFL || d == BT_TSCOFF ||
-           d == BT_REQ || d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
+           d == BT_REQ || d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA ||
+           (zoned(m) && (in_array(d, BT_ZONE(kind(m)), 256) ||
+                         in_array(d, BT_SEGHOST(0), 2)));
 }
 
 static bool may_store(int64_t d)
@@ -240,7 +294,7 @@ static bool may_store(int64_t d)
 
 static bool is_host(const struct emitted *m, int64_t d)
 {
-    return in_array(d, BT_WIN(0), 16) || is_stream(d) ||
+    return (in_array(d, BT_WIN(0), 16) && !zoned(m)) || is_stream(d) ||
            d == (int64_t)BT_STK(kind(m)) + BT_STK_DELTA;
 }
 
@@ -250,31 +304,78 @@ static bool wide_mov(const struct x86_insn *i, unsigned opcode)
            i->prefix == (X86_PFX_SEG | X86_PFX_REX);
 }
 
+/* Where a field that keeps a register's value has it in vals; 0: nowhere. */
+static unsigned kept_in(int64_t d)
+{
+    if (in_array(d, BT_HOME(0), 16))
+        return VALS_HOME + (unsigned)(d - BT_HOME(0)) / 8;
+    if (in_array(d, BT_SLOT(0), 8))
+        return VALS_SLOT + (unsigned)(d - BT_SLOT(0)) / 8;
+    return 0;
+}
+
+/* mov r, gs:[d] */
+static const char *gs_load(const struct emitted *m, unsigned r, int64_t d,
+                           struct state *s)
+{
+    if (!may_load(m, d))
+        return "a load of another GS field";
+    s->tag[r] = d == BT_CPU ? T_CPU : is_host(m, d) ? T_HOST : T_NONE;
+    if (kept_in(d))
+        s->vals.v[r] = s->vals.v[kept_in(d)];
+    if (!zoned(m))
+        return NULL;
+    if (in_array(d, BT_WIN(0), 16)) {
+        s->of[r] = s->win[(d - BT_WIN(0)) / 8];
+        s->tag[r] = s->of[r].name == VAL_NONE   ? T_NONE
+                    : s->of[r].name == VAL_HOST ? T_HOST
+                                                : T_DIST;
+    } else if (in_array(d, BT_ZONE(kind(m)), 256)) {
+        s->of[r] = (struct val){VAL_ZONE, (d - BT_ZONE(kind(m))) / 8};
+        s->tag[r] = T_DIST;
+    } else if (in_array(d, BT_SEGHOST(0), 2)) {
+        s->tag[r] = T_SEG;
+    }
+    return NULL;
+}
+
+/* mov gs:[d], r */
+static const char *gs_store(const struct emitted *m, unsigned r, int64_t d,
+                            struct state *s)
+{
+    bool dist = s->tag[r] == T_DIST && s->of[r].name != VAL_ZONE;
+
+    if (has_zones(m) && d == BT_SEGHOST(1)) /* SWAPGS */
+        return s->tag[r] == T_PLACE ? NULL : "a base that is no host address";
+    if (!may_store(d))
+        return "a store to another GS field";
+    if (kept_in(d))
+        s->vals.v[kept_in(d)] = s->vals.v[r];
+    if (in_array(d, BT_WIN(0), 16) && zoned(m)) {
+        bool host = s->tag[r] == T_HOST; /* of a string */
+
+        s->win[(d - BT_WIN(0)) / 8] =
+            host ? (struct val){VAL_HOST, 0} : s->of[r];
+        return host || dist ? NULL : "a window that is no distance";
+    }
+    if (is_stream(d) && zoned(m) &&
+        (dist || s->tag[r] == T_MOVED || s->tag[r] == T_PLACE))
+        return NULL;
+    if (in_array(d, BT_WIN(0), 16) || is_stream(d))
+        return s->tag[r] == T_HOST ? NULL : "a window that is no host address";
+    return secret(s, r) ? "a host address in a field of the guest's" : NULL;
+}
+
 /* gs:[disp] */
 static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
                             struct state *s)
 {
     int64_t d = i->disp;
 
-    if (wide_mov(i, 0x8b)) { /* mov r, gs: */
-        if (!may_load(m, d))
-            return "a load of another GS field";
-        s->tag[i->reg] = d == BT_CPU ? T_CPU : is_host(m, d) ? T_HOST : T_NONE;
-        return NULL;
-    }
-    if (wide_mov(i, 0x89)) { /* mov gs:, r */
-        bool host = s->tag[i->reg] == T_HOST || s->tag[i->reg] == T_CPU;
-
-        if (!may_store(d))
-            return "a store to another GS field";
-        if (in_array(d, BT_WIN(0), 16) || is_stream(d))
-            return s->tag[i->reg] == T_HOST
-                       ? NULL
-                       : "a window that is no host address";
-        if (host)
-            return "a host address in a field of the guest's";
-        return NULL;
-    }
+    if (wide_mov(i, 0x8b))
+        return gs_load(m, i->reg, d, s);
+    if (wide_mov(i, 0x89))
+        return gs_store(m, i->reg, d, s);
     if (wide_mov(i, 0x03) && is_stream(d)) { /* the address to the distance */
         s->tag[i->reg] = T_HOST;
         return NULL;
@@ -355,6 +456,12 @@ static const char *gs_table(const struct emitted *m, const struct x86_insn *i,
         return NULL;
     if (!wide_mov(i, 0x8b) && !wide_mov(i, 0x03) && !wide_mov(i, 0x2b))
         return "GS with an index in another instruction";
+    if (has_zones(m) && i->opcode == 0x8b && *x == T_TOP8 &&
+        i->disp == BT_ZONE(kind(m))) {
+        s->of[i->reg] = s->of[i->index];
+        s->tag[i->reg] = T_DIST;
+        return NULL;
+    }
     if (key && i->opcode != 0x2b && *x == T_INDEX) {
         if (i->reg != i->index)
             *x = T_KEYED;
@@ -463,6 +570,45 @@ static bool host_operand(const struct x86_insn *i, const struct state *s)
            (i->index < 16 && s->tag[i->index] == T_HOST);
 }
 
+/* [value + distance + disp], near the value whose distance it is. */
+static bool zone_operand(const struct x86_insn *i, const struct state *s)
+{
+    bool two = i->base < 16 && i->index < 16 && i->scale == 0;
+    unsigned d, r;
+    int64_t by;
+
+    if (i->base < 16 && i->index == X86_REG_NONE) {
+        const struct val *of = &s->of[i->base];
+
+        return s->tag[i->base] == T_SEG ||
+               (s->tag[i->base] == T_PLACE && i->disp == 0) ||
+               (s->tag[i->base] == T_DIST && of->name == VAL_ZONE &&
+                ((uint64_t)i->disp >> 40 & 255) == (uint64_t)of->off);
+    }
+    if (!two || (s->tag[i->base] == T_DIST) == (s->tag[i->index] == T_DIST))
+        return false;
+    d = s->tag[i->base] == T_DIST ? i->base : i->index;
+    r = d == i->base ? i->index : i->base;
+    by = s->vals.v[r].off + i->disp;
+    if (s->of[d].name == VAL_ZONE)
+        return s->vals.v[r].name == VAL_CONST &&
+               ((uint64_t)by >> 40 & 255) == (uint64_t)s->of[d].off;
+    by -= s->of[d].off;
+    return s->of[d].name == s->vals.v[r].name && by > -NEAR && by < NEAR;
+}
+
+/* A store of what the guest must not know. */
+static bool stores_secret(const struct x86_insn *i, const struct state *s,
+                          const struct x86_opnd *mem)
+{
+    if (!(mem->access & X86_ACC_W))
+        return false;
+    for (unsigned k = 0; k < i->nopnds; k++)
+        if (i->opnd[k].kind == X86_OPND_GPR && secret(s, i->opnd[k].reg))
+            return true;
+    return false;
+}
+
 /* REP MOVS, REP STOS between looked-up addresses. */
 static bool host_string(const struct x86_insn *i, const struct state *s)
 {
@@ -499,7 +645,11 @@ static const char *guest_insn(const struct emitted *m, const struct x86_insn *i,
         return "an access of more than 32 bytes";
     if (i->base < 16 && s->tag[i->base] == T_CPU)
         return cpu_field(i) ? NULL : "a field of the CPU's state";
-    return host_operand(i, s) ? NULL : "memory that was not looked up";
+    if (stores_secret(i, s, mem))
+        return "a host address in the guest's memory";
+    return host_operand(i, s) || (zoned(m) && zone_operand(i, s))
+               ? NULL
+               : "memory that was not looked up";
 }
 
 /* ---- following the tags ---- */
@@ -548,9 +698,37 @@ static void count(const struct x86_insn *i, struct state *s)
         s->count = 0; /* the jump comes next: direct() */
 }
 
+/* rorx r, value, 40; movzx r, its lowest byte; LEA with a distance. */
+static enum tag zone_step(const struct x86_insn *i, const struct state *s,
+                          struct val *of)
+{
+    const struct x86_opnd *o = i->opnd;
+
+    *of = (struct val){VAL_NONE, 0};
+    if (i->op == X86_OP_RORX && o[0].size == 8 && !memory(i) && i->imm == 40) {
+        *of = s->vals.v[o[1].reg];
+        return T_TOP;
+    }
+    if (i->op == X86_OP_MOVZX && o[0].size == 4 && o[1].size == 1 &&
+        !memory(i) && !o[1].high && s->tag[o[1].reg] == T_TOP) {
+        *of = s->of[o[1].reg];
+        return T_TOP8;
+    }
+    if (i->op != X86_OP_LEA || o[0].size != 8 || i->adsize != 8)
+        return T_NONE;
+    if (zone_operand(i, s))
+        return T_PLACE;
+    if ((i->base < 16 && s->tag[i->base] == T_DIST) ||
+        (i->index < 16 && s->tag[i->index] == T_DIST))
+        return T_MOVED;
+    return T_NONE;
+}
+
 /* LEA of a looked-up operand gives a host address. */
 static void follow(const struct x86_insn *i, struct state *s)
 {
+    struct val of;
+    enum tag zone = zone_step(i, s, &of);
     bool host = i->op == X86_OP_LEA && i->adsize == 8 && i->opsize == 8 &&
                 host_operand(i, s);
     bool back =
@@ -563,6 +741,10 @@ static void follow(const struct x86_insn *i, struct state *s)
         s->tag[i->reg] = T_HOST;
     if (minus)
         s->tag[i->rm] = T_MINUS;
+    if (zone != T_NONE) {
+        s->tag[i->opnd[0].reg] = (uint8_t)zone;
+        s->of[i->opnd[0].reg] = of;
+    }
 }
 
 static void good(struct state *s)
@@ -573,7 +755,7 @@ static void good(struct state *s)
 }
 
 /* Return: whether less is known at @to than before. */
-static bool meet(struct insn *to, const struct state *s)
+static bool meet(struct emitted *m, struct insn *to, const struct state *s)
 {
     struct state was = to->in;
 
@@ -582,9 +764,20 @@ static bool meet(struct insn *to, const struct state *s)
         to->known = true;
         return true;
     }
-    for (unsigned r = 0; r < 16; r++)
-        if (to->in.tag[r] != s->tag[r])
+    vals_meet(&to->in.vals, &s->vals, (unsigned)(to - m->insn));
+    for (unsigned r = 0; r < 16; r++) {
+        const struct val *a = &to->in.of[r], *b = &s->of[r];
+        bool zone = s->tag[r] >= T_TOP && s->tag[r] <= T_DIST;
+
+        if (to->in.tag[r] != s->tag[r] ||
+            (zone && (a->name != b->name || a->off != b->off)))
             to->in.tag[r] = T_NONE;
+        a = &to->in.win[r], b = &s->win[r];
+        if (a->name != b->name || a->off != b->off)
+            to->in.win[r] = (struct val){VAL_NONE, 0};
+        if (to->in.tag[r] < T_TOP || to->in.tag[r] > T_DIST)
+            to->in.of[r] = (struct val){VAL_NONE, 0};
+    }
     if (to->in.other != s->other)
         to->in.other = 0xff;
     return memcmp(&was, &to->in, sizeof was) != 0;
@@ -594,8 +787,7 @@ static bool meet(struct insn *to, const struct state *s)
 static const char *leaves_clean(const struct state *s)
 {
     for (unsigned r = 0; r < 16; r++)
-        if (r != X86_R10 && r != X86_R11 &&
-            (s->tag[r] == T_HOST || s->tag[r] == T_CPU))
+        if (r != X86_R10 && r != X86_R11 && secret(s, r))
             return "a host address in a guest register at an exit";
     return NULL;
 }
@@ -619,7 +811,7 @@ static const char *direct(struct emitted *m, struct insn *h, struct state *s)
         s->count = s->count == 2 ? 3 : s->count;
     }
     if (h->to != NONE)
-        m->again |= meet(&m->insn[h->to], &taken) && &m->insn[h->to] <= h;
+        m->again |= meet(m, &m->insn[h->to], &taken) && &m->insn[h->to] <= h;
     else
         return leaves_clean(s); /* the thunk */
     return NULL;
@@ -630,27 +822,57 @@ static bool ends(const struct x86_insn *i)
     return i->op == X86_OP_JMP;
 }
 
+/* Whether it moves a value that is followed. */
+static bool keeps(const struct x86_insn *i)
+{
+    return i->index == X86_REG_NONE && kept_in(i->disp) &&
+           (wide_mov(i, 0x8b) || wide_mov(i, 0x89));
+}
+
 static const char *check_one(struct emitted *m, struct insn *h, struct state *s)
 {
     const struct x86_insn *i = &h->i;
+    unsigned at = (unsigned)(h - m->insn);
     const char *what;
 
     if (is_direct(i))
         return direct(m, h, s);
     if (memory(i) && (i->prefix & X86_PFX_SEG) && i->seg == X86_SEG_GS) {
+        if (!keeps(i))
+            vals_step(&s->vals, i, at);
         what = gs(m, i, s);
     } else if (memory(i) && i->base == X86_REG_RIP) {
         what = rip_relative(m, h);
         if (!what && i->op != X86_OP_JMP)
             s->tag[i->reg] = T_NONE;
+        vals_step(&s->vals, i, at);
     } else {
         what = guest_insn(m, i, s);
         count(i, s);
         follow(i, s);
+        vals_step(&s->vals, i, at);
     }
     if (!what && ends(i))
         what = leaves_clean(s);
     return what;
+}
+
+static void nothing_known(struct state *s, unsigned at)
+{
+    *s = (struct state){0};
+    vals_unknown(&s->vals, at);
+}
+
+/* C puts the guest's registers back, two of which are the region's scratch. */
+static void tags_unknown(struct state *s, unsigned at)
+{
+    for (unsigned r = 0; r < 16; r++) {
+        if (s->tag[r] != T_NONE || r == X86_R10 || r == X86_R11)
+            vals_set_unknown(&s->vals, r, at);
+        s->tag[r] = T_NONE;
+        s->of[r] = (struct val){VAL_NONE, 0};
+    }
+    s->other = s->count = 0;
 }
 
 static const char *check_all(struct emitted *m, unsigned *at)
@@ -666,11 +888,13 @@ static const char *check_all(struct emitted *m, unsigned *at)
         if (k == m->ncold && falls)
             return "the hot part goes on behind its end";
         if (falls && h->target)
-            meet(h, &s);
+            meet(m, h, &s);
         if (h->entry || (!falls && !h->known))
-            s = (struct state){0};
+            nothing_known(&s, k);
         else if (h->known)
             s = h->in;
+        if (h->back)
+            tags_unknown(&s, k);
         what = check_one(m, h, &s);
         falls = !ends(&h->i);
     }
@@ -704,6 +928,8 @@ const char *emitted_check(struct emitted *m, const struct bt *bt,
     what = find_targets(m, first_site);
     do { /* until nothing changes at the heads of loops */
         m->again = false;
+        for (unsigned k = 0; k < m->n; k++) /* what came round stays */
+            m->insn[k].known &= m->insn[k].head;
         if (!what)
             what = check_all(m, &at);
     } while (!what && m->again);

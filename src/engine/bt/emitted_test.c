@@ -137,8 +137,9 @@ static void make_string(struct run *r, struct rnd *rnd)
 
 static uint32_t make_mode(struct rnd *rnd)
 {
-    uint32_t mode = (uint32_t)rnd_u64(rnd) &
-                    (BT_MODE_TSD | BT_MODE_FSGS | BT_MODE_SMAP | BT_MODE_NOWIN);
+    uint32_t mode =
+        (uint32_t)rnd_u64(rnd) & (BT_MODE_TSD | BT_MODE_FSGS | BT_MODE_SMAP |
+                                  BT_MODE_NOWIN | BT_MODE_ZONE);
 
     if (rnd_pct(rnd, 85))
         mode |= BT_MODE_SSE | BT_MODE_AVX | BT_MODE_X87;

@@ -137,13 +137,47 @@ void zone_win_drop(struct bt *bt, unsigned win);
 /** zone_unmap_all() - nothing is mapped in any window; reservations stay */
 void zone_unmap_all(struct zones *z);
 
-/* ---- zone_map.c ---- */
+/* ---- zone_entry.c ---- */
 
 void zone_map_reset(struct zones *z);
-bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write);
+uint64_t zone_bytes(const struct zentry *e);
+/** zone_is_piece() - whether it is less than INVLPG drops: of a larger page */
+bool zone_is_piece(const struct zentry *e);
+struct zentry *zone_find(struct zones *z, unsigned win, uint64_t va, bool big);
+/** zone_hash_gpa() - index of the chain in by_gpa */
+unsigned zone_hash_gpa(uint64_t at, bool big);
+/** zone_entry_new() - in the window's list only; NULL: no room */
+struct zentry *zone_entry_new(struct zones *z, unsigned win);
+/** zone_entry_chain() - va, gpa and big are set: it can be found */
+void zone_entry_chain(struct zones *z, struct zentry *e);
+/** zone_entry_forget() - it is unmapped already; _drop: it is not */
+void zone_entry_forget(struct zones *z, struct zentry *e);
 void zone_entry_drop(struct bt *bt, struct zentry *e);
-/** zone_entries_forget() - a window's entries, which are unmapped already */
+/** zone_entries_forget() - a window's, which are unmapped already */
 void zone_entries_forget(struct zones *z, unsigned win);
+/** zone_cuts_none() - none of its pages is read-only by itself */
+void zone_cuts_none(struct zones *z, struct zentry *e);
+
+/* ---- zone_map.c ---- */
+
+bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write);
+/** zone_offset() - of RAM at guest-physical @at in the memfd; UINT64_MAX: none
+ */
+uint64_t zone_offset(struct zones *z, uint64_t at);
+/** zone_leaf() - what translates @va as the page tables are now, with what all
+ * levels allow; Return: its shift; 0: nothing. */
+unsigned zone_leaf(struct zones *z, const struct x86_cpu *cpu, uint64_t va,
+                   uint64_t *pte);
+/** zone_shut() - whether no big piece lets the page of RAM at @off be written
+ */
+bool zone_shut(const struct zones *z, uint64_t off);
+void zone_shut_set(struct zones *z, uint64_t off, bool on);
+/** zone_ro_set() - page @i of a big piece is, or is not, read-only by itself */
+void zone_ro_set(struct zones *z, struct zentry *e, unsigned i, bool on);
+/** zone_read_only() - what can't be made read-only is unmapped */
+void zone_read_only(struct zones *z, struct zentry *e, uint64_t off,
+                    uint64_t n);
+void zone_read_only_all(struct zones *z, struct zentry *e);
 
 /* ---- zone_local.c ---- */
 

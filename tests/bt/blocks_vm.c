@@ -404,7 +404,7 @@ static void reset_system(struct blk_vm *v, bool exact)
 
 void blk_vm_load(struct blk_vm *v, const struct blk_prog *p)
 {
-    uint64_t cells[BLK_CELLS] = {0};
+    uint64_t cells[4096 / 8] = {0};
 
     reset_cpu(v);
     reset_lazy(v);
@@ -532,6 +532,21 @@ bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p)
     return false;
 }
 
+/* What kernel code wrote where nothing is. */
+static void reset_rest(struct blk_vm *v)
+{
+    static const uint8_t zero[4096];
+
+    for (unsigned page = SYSTEM_PAGES; page < PAGES; page++) {
+        uint64_t at = page * 4096ULL;
+
+        if (at - GPA_CODE >= BLK_CODE_BYTES &&
+            at - GPA_DATA >= BLK_DATA_BYTES &&
+            memcmp(v->page[page], zero, 4096) != 0)
+            poke(v, at, zero, 4096);
+    }
+}
+
 void blk_vm_clean(struct blk_vm *v, bool exact)
 {
     static const struct {
@@ -539,6 +554,8 @@ void blk_vm_clean(struct blk_vm *v, bool exact)
     } fill = {{[0 ... BLK_CODE_BYTES - 1] = BLK_FILL}};
 
     put_code(v, fill.b, 0, BLK_CODE_BYTES);
-    if (exact)
-        reset_system(v, true);
+    if (!exact)
+        return;
+    reset_rest(v);
+    reset_system(v, true);
 }

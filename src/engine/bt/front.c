@@ -83,7 +83,7 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
     uint32_t killed = 0, live = 0;
     struct x86_insn insn;
 
-    if ((va ^ t->b->va) >> 12)
+    if ((va ^ t->b->va) >> 12 || t->bt->part->flags_all)
         return FL_ALL;
     for (unsigned i = 0; i < FLAGS_AHEAD && at < 4096; i++) {
         const struct x86_form_info *fi;
@@ -195,6 +195,8 @@ static void liveness(struct bt_tr *t)
             t->live[i] = live;
         }
     }
+    for (unsigned i = 0; i < t->n && t->bt->part->flags_all; i++)
+        t->live[i] = FL_ALL;
 }
 
 /* ---- the region ---- */

@@ -209,8 +209,9 @@ struct engine_part {
     uint8_t *views;       /* every vCPU's struct bt, PCID_SLOTS times each */
     struct zones *zones;  /* NULL: none */
     enum engine_zones zones_how;
-    bool check;                           /* lock-step */
-    bool adx;                             /* the host has ADCX */
+    bool check;     /* lock-step */
+    bool adx;       /* the host has ADCX */
+    bool flags_all; /* tests: every flag counts as read, everywhere */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked;        /* by vCPUs that are gone */
 };

@@ -186,6 +186,10 @@ void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
 /** blk_vm_code_changed() - whether the program has stored into its code */
 bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p);
 
+/** blk_vm_tables_changed() - whether it has stored into page tables, Accessed
+ * and Dirty bits apart: what a TLB still has is its own business then */
+bool blk_vm_tables_changed(const struct blk_vm *v);
+
 /** blk_vm_clean() - put the code pages back; @exact: the tables, too, with
  * Accessed and Dirty bits (one of the VMs has run what the other has not) */
 void blk_vm_clean(struct blk_vm *v, bool exact);

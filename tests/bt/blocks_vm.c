@@ -547,6 +547,21 @@ static void reset_rest(struct blk_vm *v)
     }
 }
 
+bool blk_vm_tables_changed(const struct blk_vm *v)
+{
+    for (unsigned i = 0x1000; i < 0xc000; i += 8) {
+        const uint8_t *have = v->page[i / 4096] + i % 4096;
+        uint64_t want, pte;
+
+        memcpy(&pte, have, 8);
+        memcpy(&want, v->system + i, 8);
+        if (have != v->page[0x5] + LAZY_PAGE * 8ULL &&
+            have != v->page[0xa] + LAZY_PAGE * 8ULL && (pte ^ want) & ~0x60ULL)
+            return true;
+    }
+    return false;
+}
+
 void blk_vm_clean(struct blk_vm *v, bool exact)
 {
     static const struct {

@@ -232,14 +232,13 @@ static bool jumped_away(const struct harness *h)
            !x86_canonical(h->xb.rip);
 }
 
-/* A store made an RDTSC of its code. */
-static bool new_code_tells_time(const struct harness *h)
+/* Behind a #UD there may be an RDTSC; a store may have made one. */
+static bool code_tells_time(const struct harness *h)
 {
     uint64_t n = h->xa.rip - h->from;
     uint8_t b[256];
 
-    if (n > sizeof b || !blk_vm_code_changed(h->a, &h->prog) ||
-        !blk_vm_fetch(h->a, h->from, b, (unsigned)n))
+    if (n > sizeof b || !blk_vm_fetch(h->a, h->from, b, (unsigned)n))
         return false;
     for (unsigned i = 0; i + 1 < n; i++)
         if (b[i] == 0x0f && b[i + 1] == 0x31)
@@ -272,7 +271,8 @@ static enum verdict leg(struct harness *h)
                h->run, h->exit, h->from, h->xa.rip, h->xa.vector, h->xa.error,
                blk_vm_cpu(h->a)->cr2);
     h->what = blk_differ(h->a, h->b, &h->xa, &h->xb, h->text, sizeof h->text);
-    if (h->what && (jumped_away(h) || new_code_tells_time(h)))
+    if (h->what &&
+        (jumped_away(h) || code_tells_time(h) || blk_vm_tables_changed(h->a)))
         return NO_PROGRAM;
     return h->what ? DIFFERS : SAME;
 }
@@ -300,7 +300,8 @@ static enum verdict one_run(struct harness *h)
     }
     h->what = blk_differ_memory(h->a, h->b, h->text, sizeof h->text);
     /* code that became junk may save the x87's pointers: a deviation */
-    if (h->what && blk_vm_code_changed(h->a, p))
+    if (h->what &&
+        (blk_vm_code_changed(h->a, p) || blk_vm_tables_changed(h->a)))
         return NO_PROGRAM;
     return h->what ? DIFFERS : SAME;
 }

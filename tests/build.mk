@@ -34,3 +34,7 @@ LDLIBS_src/engine/bt/emitted_test = $(EMITTED_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/emitted_test := -I.
 CFLAGS_tests/bt/emitted := -I.
 CFLAGS_tests/bt/emitted_val := -I.
+# What zones map, against a model.
+$(O)/test/engine/bt/zone_test: $(FORMS_OBJ)
+LDLIBS_src/engine/bt/zone_test = $(FORMS_OBJ) $(LIB) $(LDLIBS)
+CFLAGS_src/engine/bt/zone_test := -I.

@@ -280,7 +280,9 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
     uint64_t page = va & ~UINT64_C(4095), at = w->gpa.v & ~UINT64_C(4095);
     struct zones *z = bt->part->zones;
 
-    if (e->gpa + (page - e->va) != at || e->shift != w->shift) {
+    bool other = e->win == ZONE_KERNEL && w->global != !e->path;
+
+    if (e->gpa + (page - e->va) != at || e->shift != w->shift || other) {
         zone_entry_drop(bt, e);
         return true; /* once more */
     }

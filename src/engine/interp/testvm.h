@@ -128,11 +128,12 @@ static inline void tvm_cpu_start(struct tvm *t, struct x86_cpu *cpu)
 }
 
 /* A VM with @ncpus vCPUs, all started. */
-static inline struct tvm *tvm_create_cpus(enum clock_mode mode, unsigned ncpus)
+static inline struct tvm *tvm_create_mem(enum clock_mode mode, unsigned ncpus,
+                                         bool scatter)
 {
     const struct mem_conf mc = {.ram_bytes = 8 << 20,
                                 .low_limit = 3ULL << 30,
-                                .scatter = true,
+                                .scatter = scatter,
                                 .seed = 7,
                                 .memfd = -1};
     struct x86_cpuid_conf cc = {
@@ -162,6 +163,11 @@ static inline struct tvm *tvm_create_cpus(enum clock_mode mode, unsigned ncpus)
     }
     clock_start(clk);
     return t;
+}
+
+static inline struct tvm *tvm_create_cpus(enum clock_mode mode, unsigned ncpus)
+{
+    return tvm_create_mem(mode, ncpus, true);
 }
 
 static inline struct tvm *tvm_create(void)

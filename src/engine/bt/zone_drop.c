@@ -28,6 +28,8 @@ static bool still(struct zones *z, const struct x86_cpu *cpu,
         return false;
     if (e->win == ZONE_KERNEL && (pte & X86_PTE_US)) /* SMAP is on */
         return false;
+    if (e->win != ZONE_KERNEL && (pte & X86_PTE_G))
+        return false;
     at = pte & X86_PTE_ADDR & ~(BIT(shift) - 1);
     return at + (e->va & (BIT(shift) - 1) & ~(zone_bytes(e) - 1)) == e->gpa;
 }

@@ -279,7 +279,6 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
 {
     uint64_t page = va & ~UINT64_C(4095), at = w->gpa.v & ~UINT64_C(4095);
     struct zones *z = bt->part->zones;
-
     bool other = e->win == ZONE_KERNEL && w->global != !e->path;
 
     if (e->gpa + (page - e->va) != at || e->shift != w->shift || other) {
@@ -293,13 +292,6 @@ static bool entry_fault(struct bt *bt, struct zentry *e, uint64_t va,
         return false;
     }
     return e->write ? page_open(z, e, page) : entry_open(bt, e);
-}
-
-/* INVLPG of a user's global page concerns other PCIDs' windows, too. */
-static void note_global(struct bt *bt, uint64_t va, bool global)
-{
-    if (global && !(va >> 63))
-        tlb_seen_of(bt->in, va)->global = true;
 }
 
 struct page {
@@ -361,12 +353,11 @@ static void around(struct bt *bt, unsigned win, uint64_t va)
 
         p[i].ok = !zone_find(z, win, at, false) &&
                   zone_leaf(z, bt->cpu, at, &pte) == 12 && (pte & X86_PTE_A) &&
-                  (pte & X86_PTE_US) &&
+                  (pte & X86_PTE_US) && !(pte & X86_PTE_G) &&
                   mem_is_ram(z->mem, gpa(pte & X86_PTE_ADDR), 4096);
         if (!p[i].ok)
             continue;
         p[i].gpa = pte & X86_PTE_ADDR;
-        note_global(bt, at, pte & X86_PTE_G);
         p[i].write =
             (pte & X86_PTE_RW) && (pte & X86_PTE_D) && !special(z, p[i].gpa);
     }
@@ -394,7 +385,9 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         bt->st.zone_walks++;
         return false;
     }
-    if (!mem_is_ram(z->mem, gpa(w.gpa.v & ~UINT64_C(4095)), 4096)) {
+    /* INVLPG of a user's global page would concern all PCIDs' windows. */
+    if (!mem_is_ram(z->mem, gpa(w.gpa.v & ~UINT64_C(4095)), 4096) ||
+        (win != ZONE_KERNEL && w.global)) {
         bt->st.zone_odd++;
         return false;
     }
@@ -403,7 +396,6 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         e = zone_find(z, win, va, false);
     if (e)
         return entry_fault(bt, e, va, &w, write);
-    note_global(bt, va, w.global);
     z->tables++;
     z->win[win].tables++;
     if (win != ZONE_KERNEL && w.shift == 12) {

@@ -29,6 +29,7 @@
 
 struct run {
     struct corpus_guest *interp, *bt;
+    struct engine_part *part;
     struct corpus_maker *maker;
     uint64_t *pattern;
     struct corpus_case *c;
@@ -86,6 +87,7 @@ static bool run_open(struct run *r, uint64_t seed, const char **why)
         exit(1);
     }
     corpus_pattern(r->pattern);
+    r->part = part;
     r->interp = corpus_guest_open(r->pattern, why);
     r->bt = corpus_guest_open_on(&bt_engine, part, r->pattern, why);
     /* after the interpreter's, whose guests take the signals */
@@ -177,6 +179,8 @@ static void one(struct run *r, uint64_t index)
         return;
     }
     watched_case = index;
+    /* by zones, or by look-ups */
+    r->part->zones_how = index >> 9 & 1 ? ENGINE_ZONES_NOW : ENGINE_ZONES_OFF;
     corpus_guest_run_on(r->bt, r->c, r->got);
     no_pointers(r->job->interp.xs);
     no_pointers(r->got->xs);
@@ -256,6 +260,10 @@ static int sample(uint64_t seed, uint64_t from, uint64_t count,
         one(&r, i);
     print_table(&r);
     bad = r.mismatches > 0;
+    if (r.part->zones && count > 1024 && !r.part->bt[0]->st.zone_maps) {
+        printf("  nothing was reached by zones\n");
+        bad++;
+    }
     for (unsigned i = 0; i < r.maker->nforms; i++)
         bad += count >= SAMPLE_FIXED && !r.by_form[r.maker->form[i]];
     run_close(&r);

@@ -143,7 +143,7 @@ static int make_vm(struct corpus_guest *g, struct engine_part *part,
 {
     const struct mem_conf mc = {.ram_bytes = 2 << 20,
                                 .low_limit = 3ULL << 30,
-                                .scatter = true,
+                                .scatter = !part, /* zones need one piece */
                                 .seed = 7,
                                 .memfd = -1};
     const struct x86_cpuid_conf cc = {

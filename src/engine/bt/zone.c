@@ -182,43 +182,34 @@ static bool take(struct bt *bt, unsigned win, unsigned guest)
     return q != NULL;
 }
 
+/* Distances stay as they are, so it may be done under any vCPU. */
+void zone_win_unmap(struct zones *z, unsigned win)
+{
+    zone_entries_forget(z, win);
+    for (unsigned i = 0; i < z->nzones; i++)
+        if (z->zone[i].win == win + 1)
+            zone_unmap(z->zone[i].base, ZONE_BYTES);
+    z->tables -= z->win[win].tables;
+    z->win[win].tables = 0;
+}
+
 /* Only the vCPU whose window it is runs code that may hold its distances. */
 void zone_win_drop(struct bt *bt, unsigned win)
 {
     struct zones *z = bt->part->zones;
 
-    zone_entries_forget(z, win);
+    zone_win_unmap(z, win);
     for (unsigned i = 0; i < z->nzones; i++)
-        if (z->zone[i].win == win + 1) {
-            zone_unmap(z->zone[i].base, ZONE_BYTES);
+        if (z->zone[i].win == win + 1)
             z->zone[i].win = 0;
-        }
-    z->tables -= z->win[win].tables;
-    z->win[win].tables = 0;
     nowhere(bt, table_of(bt, win));
 }
 
-void zone_kernel_unmap(struct zones *z)
-{
-    for (unsigned i = 0; i < z->nzones; i++)
-        if (z->zone[i].win == ZONE_KERNEL + 1)
-            zone_unmap(z->zone[i].base, ZONE_BYTES);
-    zone_entries_forget(z, ZONE_KERNEL);
-    z->tables -= z->win[ZONE_KERNEL].tables;
-    z->win[ZONE_KERNEL].tables = 0;
-}
-
-/* Distances stay as they are, so it may be done under any vCPU. */
 void zone_unmap_all(struct zones *z)
 {
-    for (unsigned i = 0; i < z->nzones; i++)
-        if (z->zone[i].win)
-            zone_unmap(z->zone[i].base, ZONE_BYTES);
-    for (unsigned win = 0; win < ZONE_WINS; win++) {
-        zone_entries_forget(z, win);
-        z->win[win].tables = 0;
-    }
-    z->tables = 0;
+    for (unsigned win = 0; win < ZONE_WINS; win++)
+        if (z->win[win].tables)
+            zone_win_unmap(z, win);
 }
 
 /* ---- who uses them ---- */
@@ -245,8 +236,7 @@ static void user_switch(struct bt *bt, bool on)
 
 static void user_on(struct bt *bt)
 {
-    bt->part->zones->win[zone_win_of(bt, 0)].root = bt->views[bt->at].root =
-        bt->cpu->cr3 & X86_PTE_ADDR;
+    bt->views[bt->at].root = bt->cpu->cr3 & X86_PTE_ADDR;
     user_switch(bt, true);
     bt->st.zone_users++;
 }
@@ -292,22 +282,15 @@ void bt_zones_view(struct bt *bt, bool same)
 {
     struct bt_view *v = &bt->views[bt->at];
     uint64_t root = bt->cpu->cr3 & X86_PTE_ADDR;
-    unsigned win = zone_win_of(bt, 0);
-    struct zones *z = bt->part->zones;
 
-    if (!z)
+    if (!bt->part->zones)
         return;
     if (v->root != root) { /* another address space */
         v->root = root;
         v->hot = 0;
         v->rest = 0;
-        if (v->zoned) {
-            pthread_mutex_lock(&z->lock);
-            zone_win_drop(bt, win);
-            pthread_mutex_unlock(&z->lock);
-            v->zoned = 0;
-            bt_ib_flush_view(bt, bt->at);
-        }
+        if (v->zoned)
+            user_off(bt);
     } else if (!same && v->zoned) {
         bt_zones_sync(bt, false);
     }

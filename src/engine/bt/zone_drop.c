@@ -44,8 +44,6 @@ void bt_zones_sync(struct bt *bt, bool upper)
         return;
     pthread_mutex_lock(&z->lock);
     bt->st.zone_syncs++;
-    if (!upper && z->win[win].root != (bt->cpu->cr3 & X86_PTE_ADDR))
-        zone_win_drop(bt, win);
     for (uint32_t i = z->win[win].n; i > 0; i--) {
         struct zentry *e = &z->entry[z->win[win].list[i - 1]];
 

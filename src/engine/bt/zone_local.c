@@ -110,7 +110,7 @@ static void tops_look(struct bt *bt)
 
     for (unsigned i = 0; i < z->ntops; i++)
         if (top_differs(&z->top[i], root)) {
-            zone_kernel_unmap(z);
+            zone_win_unmap(z, ZONE_KERNEL);
             z->ntops = 0;
             z->top_drops++;
         }

@@ -372,6 +372,14 @@ static void around(struct bt *bt, unsigned win, uint64_t va)
     }
 }
 
+/* What holds @va: a large piece, a page, or nothing. */
+static struct zentry *entry_at(struct zones *z, unsigned win, uint64_t va)
+{
+    struct zentry *e = zone_find(z, win, va, true);
+
+    return e ? e : zone_find(z, win, va, false);
+}
+
 bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
 {
     uint32_t w_bit = win == ZONE_KERNEL ? X86_ALLOW_SUP_W : X86_ALLOW_USER_W;
@@ -391,27 +399,22 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         bt->st.zone_odd++;
         return false;
     }
-    e = zone_find(z, win, va, true);
-    if (!e)
-        e = zone_find(z, win, va, false);
+    e = entry_at(z, win, va);
     if (e)
         return entry_fault(bt, e, va, &w, write);
     z->tables++;
     z->win[win].tables++;
-    if (win != ZONE_KERNEL && w.shift == 12) {
+    if (win != ZONE_KERNEL && w.shift == 12)
         around(bt, win, va);
-    } else {
+    else
         (void)entry_add(bt, win, va, &w, w.dirty && (w.allow & w_bit));
-    }
-    e = zone_find(z, win, va, true);
-    if (e && e->write && win != ZONE_KERNEL)
-        bt->zone_whole = zone_host(z, win, e->va);
-    if (!e)
-        e = zone_find(z, win, va, false);
+    e = entry_at(z, win, va);
     if (!e) {
         bt->st.zone_odd++;
         return false;
     }
+    if (e->big && e->write && win != ZONE_KERNEL)
+        bt->zone_whole = zone_host(z, win, e->va);
     if (write && special(z, w.gpa.v & ~UINT64_C(4095))) {
         bt->st.zone_code++;
         return false;

@@ -65,7 +65,6 @@ struct zone {
 
 /* One translation of addresses: the kernel's, or a PCID slot's of a vCPU. */
 struct zwin {
-    uint64_t root;  /* user: page of CR3 that it was made under */
     uint32_t *list; /* entries */
     uint32_t n, room;
     uint32_t larger; /* entries that are pieces of their page */
@@ -130,8 +129,8 @@ uint8_t *zone_host(struct zones *z, unsigned win, uint64_t va);
 /** zone_unmap() - the reservation again: never a hole that something else may
  * fill */
 void zone_unmap(uint8_t *at, uint64_t n);
-/** zone_kernel_unmap() - all of the kernel's; reservations stay */
-void zone_kernel_unmap(struct zones *z);
+/** zone_win_unmap() - all of a window's; reservations stay */
+void zone_win_unmap(struct zones *z, unsigned win);
 /** zone_win_drop() - all of a window's, its reservations too */
 void zone_win_drop(struct bt *bt, unsigned win);
 /** zone_unmap_all() - nothing is mapped in any window; reservations stay */

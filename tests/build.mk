@@ -22,11 +22,13 @@ o/bt/work.cpio: o/bt/work o/guest/mkcpio
 	printf 'dir /bt 755\nfile /bt/work o/bt/work 755\n' | \
 	    o/guest/mkcpio > $@.tmp && mv $@.tmp $@
 test-programs: o/bt/work.cpio
-BLOCKS_OBJ := $(patsubst %,$(O)/tests/bt/%.o,blocks_vm blocks_asm blocks_make blocks_flow blocks_diff)
-$(O)/test/engine/bt/blocks_test: $(BLOCKS_OBJ) $(FORMS_OBJ)
-LDLIBS_src/engine/bt/blocks_test = $(BLOCKS_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
-CFLAGS_src/engine/bt/blocks_test := -I.
-$(foreach f,vm asm make flow diff,$(eval CFLAGS_tests/bt/blocks_$f := -I.))
+BLOCKS := vm state asm make flow flags diff run excuse small
+BLOCKS_OBJ := $(patsubst %,$(O)/tests/bt/%.o,$(addprefix blocks_,$(BLOCKS)))
+$(foreach t,blocks_test blocks_excuse_test,\
+    $(eval $(O)/test/engine/bt/$t: $(BLOCKS_OBJ) $(FORMS_OBJ)) \
+    $(eval LDLIBS_src/engine/bt/$t = $$(BLOCKS_OBJ) $$(FORMS_OBJ) $$(LIB) $$(LDLIBS)) \
+    $(eval CFLAGS_src/engine/bt/$t := -I.))
+$(foreach f,$(BLOCKS),$(eval CFLAGS_tests/bt/blocks_$f := -I.))
 # Only what is listed stands in translated code.
 EMITTED_OBJ := $(O)/tests/bt/emitted.o $(O)/tests/bt/emitted_val.o
 $(O)/test/engine/bt/emitted_test: $(EMITTED_OBJ) $(FORMS_OBJ)

@@ -29,6 +29,7 @@
 #define BLK_DATA_PAGES 8U
 #define BLK_DATA_BYTES (BLK_DATA_PAGES * 4096U)
 #define BLK_FILL       0xccU /* of the code pages between programs */
+#define BLK_SPOILT     0x123U
 
 enum blk_page {
     BLK_ABSENT,
@@ -170,8 +171,12 @@ void blk_vm_close(struct blk_vm *v);
 struct x86_cpu *blk_vm_cpu(struct blk_vm *v);
 const struct x86_cpuid *blk_vm_cpuid(const struct blk_vm *v);
 
-/** blk_vm_load() - code, data and cells for a run of @p */
+/** blk_vm_load() - code, data and cells for a run of @p; TSC and random numbers
+ * that its instructions get from now on are a matter of its seed alone */
 void blk_vm_load(struct blk_vm *v, const struct blk_prog *p);
+
+/** blk_vm_spoil() - flip a bit of each data page, at offset BLK_SPOILT */
+void blk_vm_spoil(struct blk_vm *v);
 
 /** blk_vm_state() - registers of run number @run */
 void blk_vm_state(struct blk_vm *v, const struct blk_prog *p, unsigned run);
@@ -182,6 +187,9 @@ void blk_vm_run(struct blk_vm *v, uint64_t budget, struct blk_exit *x);
 /** blk_vm_resume() - go on behind the exit @x, at @rip with @rflags */
 void blk_vm_resume(struct blk_vm *v, const struct blk_exit *x, uint64_t rip,
                    uint64_t rflags);
+
+/** blk_vm_code() - the bytes of a code page */
+const uint8_t *blk_vm_code(const struct blk_vm *v, unsigned page);
 
 /** blk_vm_code_changed() - whether the program has stored into its code */
 bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p);
@@ -200,6 +208,17 @@ const uint8_t *blk_vm_page(const struct blk_vm *v, unsigned page);
 /** blk_vm_fetch() - @n bytes of code at @va; false: nothing is mapped there */
 bool blk_vm_fetch(const struct blk_vm *v, uint64_t va, uint8_t *out,
                   unsigned n);
+
+/* ---- flags that nobody reads any more: blocks_flags.c ---- */
+
+/** blk_flags_set() - flags that @i sets whatever they were, on Intel CPUs and
+ * in the interpreter: undefined ones, too, but for those that they leave (found
+ * by running each form with all flags set and with none) */
+uint64_t blk_flags_set(const struct x86_insn *i);
+
+/** blk_flags_live() - arithmetic flags that code at @rip may read before they
+ * are overwritten, as far as 200 instructions tell */
+uint64_t blk_flags_live(const struct blk_vm *v, uint64_t rip);
 
 /* ---- comparing: blocks_diff.c ---- */
 

@@ -12,132 +12,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEAD_STEPS 200U
-
 static const char *const gpr_name[16] = {
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
     "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
-/* ---- flags that nobody reads any more ---- */
-
-static bool maybe_none(const struct x86_insn *i, const struct x86_form_info *fi)
-{
-    const struct x86_opnd *count = &i->opnd[i->nopnds - 1];
-
-    if (!(fi->attr & XA_FCOND) || count->kind == X86_OPND_ONE)
-        return false;
-    return count->kind != X86_OPND_IMM ||
-           (i->imm & (i->opnd[0].size == 8 ? 63 : 31)) == 0;
-}
-
-static bool is_jcc(const struct x86_insn *i)
-{
-    return (i->map == X86_MAP_1B && (i->opcode & 0xf0) == 0x70) ||
-           (i->map == X86_MAP_0F && (i->opcode & 0xf0) == 0x80);
-}
-
-/* Flags that @i sets whatever they were, on Intel CPUs and in the interpreter:
- * undefined ones, too, but for those that they leave (found by running each
- * form with all flags set and with none). */
-static uint64_t overwritten(const struct x86_insn *i,
-                            const struct x86_form_info *fi)
-{
-    uint64_t all = fi->fl_written | fi->fl_undef;
-
-    if (maybe_none(i, fi) || fi->cls == X86_CLS_STRING)
-        return 0;
-    switch (i->op) {
-    case X86_OP_DIV:
-    case X86_OP_IDIV:
-        return 0;
-    case X86_OP_BT:
-    case X86_OP_BTS:
-    case X86_OP_BTR:
-    case X86_OP_BTC:
-        return fi->fl_written;
-    case X86_OP_ROL:
-    case X86_OP_ROR:
-    case X86_OP_RCL:
-    case X86_OP_RCR:
-        return i->opnd[1].kind == X86_OPND_ONE ? all : all & ~X86_FL_OF;
-    default:
-        return all;
-    }
-}
-
-struct walk {
-    unsigned n;
-    uint64_t seen[DEAD_STEPS];
-};
-
-/* Whether @rip was looked at before: going round reads nothing new. */
-static bool seen(struct walk *w, uint64_t rip)
-{
-    for (unsigned i = 0; i < w->n; i++)
-        if (w->seen[i] == rip)
-            return true;
-    w->seen[w->n++] = rip;
-    return false;
-}
-
-/* Which of the flags @live, live or not yet known, may be read from @rip on
- * before they are overwritten. */
-static uint64_t live_at(const struct blk_vm *v, uint64_t rip, uint64_t live,
-                        struct walk *w)
-{
-    uint64_t read = 0;
-
-    while (live && w->n < DEAD_STEPS) {
-        const struct x86_form_info *fi;
-        uint8_t b[16];
-        struct x86_insn i;
-        uint64_t next;
-
-        if (seen(w, rip))
-            return read;
-        memset(b, BLK_FILL, sizeof b);
-        if (!blk_vm_fetch(v, rip, b, 15) ||
-            x86_decode(b, 15, X86_MODE_64, &i) != X86_DEC_OK)
-            return read | live;
-        fi = x86_form_info(i.form);
-        next = rip + i.len;
-        if (i.op == X86_OP_PUSHF || (fi->attr & XA_UD) ||
-            (fi->cls == X86_CLS_SYSTEM && (fi->attr & XA_CTRL)))
-            return read | live;
-        read |= live & fi->fl_read;
-        live &= ~(uint64_t)fi->fl_read;
-        live &= ~overwritten(&i, fi);
-        rip = next;
-        if (fi->cls != X86_CLS_BRANCH)
-            continue;
-        if (i.nopnds != 1 || i.opnd[0].kind != X86_OPND_REL)
-            return read | live;
-        rip = next + i.imm;
-        if (is_jcc(&i) || i.op == X86_OP_LOOP || i.op == X86_OP_JCXZ)
-            read |= live_at(v, next, live, w);
-        else if (i.op != X86_OP_JMP && i.op != X86_OP_CALL)
-            return read | live;
-    }
-    return read | live;
-}
+/* ---- comparing ---- */
 
 /* Flags that the interrupted code overwrites before it reads them are not kept
  * over its faults. */
 static uint64_t dead_flags(const struct blk_vm *v, const struct blk_exit *x)
 {
-    struct walk w = {0};
-
     switch (x->vector) {
     case X86_VEC_BP:
     case X86_VEC_OF:
     case X86_VEC_DB:
         return 0;
     default:
-        return X86_FL_ARITH & ~live_at(v, x->rip, X86_FL_ARITH, &w);
+        return X86_FL_ARITH & ~blk_flags_live(v, x->rip);
     }
 }
-
-/* ---- comparing ---- */
 
 static const char *differ_exit(const struct blk_vm *a,
                                const struct blk_exit *xa,

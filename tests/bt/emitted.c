@@ -423,7 +423,8 @@ static const char *gs_field(const struct emitted *m, const struct x86_insn *i,
         if (i->opsize == 8 && d == BT_ACL &&
             (i->imm == 0 || i->imm == X86_FL_AC))
             return NULL;
-        if (i->opsize == 8 && d == BT_DFL && i->imm == 0)
+        if ((i->opsize == 8 && d == BT_DFL && i->imm == 0) ||
+            (i->opsize == 4 && d == BT_X87 && i->imm == 1))
             return NULL;
         if (i->opsize == 8 && d == BT_IFL &&
             (i->imm == 0 || i->imm == X86_FL_IF))

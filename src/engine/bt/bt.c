@@ -53,6 +53,7 @@ AT(slot, BT_SLOT(0));
 AT(gate, BT_GATE(0));
 AT(xsave, BT_XSAVE);
 AT(vec, BT_VEC);
+AT(x87, BT_X87);
 AT(tlb[0].r, BT_TLB_R(0));
 AT(tlb[1].w, BT_TLB_W(1));
 AT(tlb[2].delta, BT_TLB_HOST(2));

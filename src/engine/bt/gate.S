@@ -14,6 +14,7 @@
 
 #define GPR(i) (8 * (i))
 #define RFLAGS 136
+#define XSTATE_BV 512
 #define ARITH  0x8d5
 #define HELD   0x40600 /* bt_sys_out has taken them */
 
@@ -46,6 +47,9 @@ load:
     movl $7, %eax
     xorl %edx, %edx
     xrstor64 (%rbx)
+    movl XSTATE_BV(%rbx), %eax
+    andl $1, %eax
+    orl %eax, %gs:BT_X87
 2:  movq %gs:BT_CPU, %rcx
     movl RFLAGS(%rcx), %eax
     andl $~(ARITH | HELD), RFLAGS(%rcx)

@@ -41,6 +41,7 @@
 #define BT_ACL     0x308 /* the same of AC */
 #define BT_KGSBASE 0x310 /* IA32_KERNEL_GS_BASE */
 #define BT_IRQW    0x318 /* u32: not 0: setting IF may let an interrupt in */
+#define BT_X87     0x31c /* u32: 0: x87 is as FNINIT leaves it */
 #define BT_FLPEXT  0x320 /* what LAHF and SETO AL left, turned by 8 bits */
 #define BT_FLPDEP  0x328 /* ... and where RFLAGS has it */
 

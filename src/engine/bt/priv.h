@@ -252,7 +252,7 @@ struct bt {
     struct bt_stk stk_sup[2];
     uint8_t pad[0x300 - 0x2d0];
     uint64_t ifl, acl, kgsbase;
-    uint32_t irqw, unused3;
+    uint32_t irqw, x87;
     uint64_t flpext, flpdep, dfl;
     uint8_t pad3[0x380 - 0x338];
     uint64_t seghost[2];

@@ -128,7 +128,7 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
 /* An indirect jump missed: or a request made it miss, that is over. Only
  * bt_run, which then looks at all that may be asked, may take a request back.
  */
-static const void *indirect(struct bt *bt)
+static NOINLINE const void *indirect(struct bt *bt)
 {
     bt->st.ib_misses++;
     if (!bt->req && bt_ib_shut(bt)) {
@@ -139,7 +139,7 @@ static const void *indirect(struct bt *bt)
     return bt_quick_jump(bt, bt->rip);
 }
 
-static const void *link_to(struct bt *bt, struct bt_site *s)
+static NOINLINE const void *link_to(struct bt *bt, struct bt_site *s)
 {
     struct bt_block *from = &bt->blocks[s->block], *b;
 
@@ -256,7 +256,7 @@ static const void *walk(struct bt *bt, const struct bt_site *s)
     return full(bt, BT_G_AGAIN);
 }
 
-static const void *miss(struct bt *bt, const struct bt_site *s)
+static NOINLINE const void *miss(struct bt *bt, const struct bt_site *s)
 {
     bt->st.tlb_misses++;
     if ((bt->va & 0xfff) + s->size > 4096)
@@ -268,14 +268,6 @@ static const void *miss(struct bt *bt, const struct bt_site *s)
     return bt->rx + s->start;
 }
 
-static const void *quick_op(struct bt *bt, const struct bt_site *s)
-{
-    const void *code = bt_quick_sys(bt, s);
-
-    bt->st.quick_ops += code != NULL;
-    return code;
-}
-
 const void *bt_quick(struct bt *bt)
 {
     struct bt_site *s = &bt->sites[bt->site];
@@ -285,7 +277,7 @@ const void *bt_quick(struct bt *bt)
     case BT_G_CALLOUT:
         if (s->quick >= BT_Q_STR)
             return bt_quick_str(bt, s);
-        return quick_op(bt, s);
+        return bt_quick_sys(bt, s);
     case BT_G_MISS:
         return miss(bt, s);
     case BT_G_LINK:

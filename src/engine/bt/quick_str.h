@@ -68,6 +68,21 @@ bool bt_quick_bits(struct bt *bt, unsigned arg);
  * @quick: enum bt_quick_str_op */
 bool bt_quick_xsave(struct bt *bt, unsigned quick);
 
+/* An XSAVE area in one guest page or two: its byte @at is p[at >= n0][at]. */
+struct bt_area {
+    uint8_t *p[2];
+    size_t n0; /* bytes in the first page */
+};
+
+/* vec.S: the guest's vector registers from and to one */
+void bt_xmm_put(const struct bt_area *a);
+void bt_xmm_get(const struct bt_area *a);
+void bt_xmm_zero(void);
+bool bt_xmm_any(void);
+bool bt_ymm_any(void);
+void bt_ymm_put(const struct bt_area *a);
+void bt_ymm_get(const struct bt_area *a);
+
 /** bt_quick_known() - the host address of guest byte @va, if the TLBs have it
  * Return: NULL: they don't. */
 static ALWAYS_INLINE uint8_t *bt_quick_known(struct bt *bt, unsigned kind,

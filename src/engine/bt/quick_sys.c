@@ -367,7 +367,7 @@ void bt_sys_out(struct bt *bt)
 
 /* ---- all ---- */
 
-const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
+static ALWAYS_INLINE const void *one(struct bt *bt, const struct bt_site *s)
 {
     switch ((enum bt_quick_op)s->quick) {
     case BT_Q_NONE:
@@ -387,4 +387,12 @@ const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
         return do_wrbase(bt, s, s->quick == BT_Q_WRFSBASE);
     }
     return bt->rx + s->next;
+}
+
+const void *bt_quick_sys(struct bt *bt, const struct bt_site *s)
+{
+    const void *code = one(bt, s);
+
+    bt->st.quick_ops += code != NULL;
+    return code;
 }

@@ -3,21 +3,19 @@
  * XSAVE and its kin, and bit tests that reach past their operand, in the quick
  * gate: instructions whose operand's address the translated code has stored.
  * Each is done whole, or left to the interpreter, whose results these are: it
- * sees from the contents which components are in use. The host's instruction
- * never meets guest memory: images are made, and checked, in cpu->xsave, which
- * holds nothing while the vector state is in the host's registers.
+ * sees from the contents which components are in use. The host's XSAVE would be
+ * slower than its parts, and never meets guest memory: vector registers go to
+ * an area in one page, or come from it, by plain moves; x87, if it is in use at
+ * all, and an area on two pages by way of an image in cpu->xsave, which holds
+ * nothing while the vector state is in the host's registers.
  * Source: Intel SDM vol. 1 13.4-13.11, vol. 2.
  */
 #include "engine/bt/quick_str.h"
 
-typedef uint32_t ANY_ALIGN img32;
 typedef uint64_t ANY_ALIGN img64;
 
 #define COMPS      (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX)
 #define MXCSR_AT   24U
-#define ST_AT      32U
-#define XMM_AT     160U
-#define XMM_END    416U
 #define HDR_AT     512U
 #define HDR_END    576U
 #define AVX_BYTES  256U
@@ -63,69 +61,67 @@ bool bt_quick_bits(struct bt *bt, unsigned arg)
 
 /* ---- the guest's area ---- */
 
-/* In one guest page or two. */
-struct area {
-    uint8_t *p[2];
-    size_t n0; /* bytes in the first */
-};
+/* Words of an area from @at on, up to the next multiple of 64. */
+static ALWAYS_INLINE volatile img64 *words(const struct bt_area *a, size_t at)
+{
+    return (volatile img64 *)(a->p[at >= a->n0] + at);
+}
 
-static bool area_open(struct bt *bt, size_t len, bool write, struct area *a)
+static ALWAYS_INLINE uint64_t get(const struct bt_area *a, size_t at)
+{
+    return *words(a, at);
+}
+
+static ALWAYS_INLINE void put(const struct bt_area *a, size_t at, uint64_t v)
+{
+    *words(a, at) = v;
+}
+
+/* @n words, at multiples of 8 that lie in one piece of 64. */
+static ALWAYS_INLINE uint64_t any(const struct bt_area *a, size_t at, size_t n)
+{
+    const volatile img64 *w = words(a, at);
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < n; i++)
+        v |= w[i];
+    return v;
+}
+
+static ALWAYS_INLINE void clear(const struct bt_area *a, size_t at, size_t n)
+{
+    volatile img64 *w = words(a, at);
+
+    for (size_t i = 0; i < n; i++)
+        w[i] = 0;
+}
+
+static ALWAYS_INLINE void copy(const struct bt_area *to,
+                               const struct bt_area *from, size_t at, size_t n)
+{
+    const volatile img64 *f = words(from, at);
+    volatile img64 *t = words(to, at);
+
+    for (size_t i = 0; i < n; i++)
+        t[i] = f[i];
+}
+
+static bool area_open(struct bt *bt, size_t len, bool write, struct bt_area *a)
 {
     unsigned kind = bt->mode & BT_MODE_KIND;
     uint64_t va = bt->va;
 
     if (va & 63)
         return false;
-    a->p[0] = bt_quick_known(bt, kind, va, write);
+    a->p[0] = a->p[1] = bt_quick_known(bt, kind, va, write);
     a->n0 = 4096 - (va & 0xfff);
-    a->p[1] = NULL;
-    if (a->n0 >= len)
+    if (!a->p[0] || a->n0 >= len)
         return a->p[0] != NULL;
     a->p[1] = bt_quick_known(bt, kind, va + a->n0, write);
-    return a->p[0] && a->p[1];
-}
-
-static void copy(void *to, const void *from, size_t n)
-{
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-}
-
-static void words(void *to, const void *from, size_t n)
-{
-    for (size_t i = 0; i < n; i += 8)
-        *(volatile img64 *)((uint8_t *)to + i) =
-            *(const volatile img64 *)((const uint8_t *)from + i);
-}
-
-static void area_move(const struct area *a, size_t at, uint8_t *img, size_t n,
-                      bool out)
-{
-    while (n) {
-        bool first = at < a->n0;
-        uint8_t *p = first ? a->p[0] + at : a->p[1] + (at - a->n0);
-        size_t k = first && a->n0 - at < n ? a->n0 - at : n;
-
-        if (k <= 64) /* a header; all parts are of whole words */
-            words(out ? p : img, out ? img : p, k);
-        else if (out)
-            copy(p, img, k);
-        else
-            copy(img, p, k);
-        at += k;
-        img += k;
-        n -= k;
-    }
-}
-
-/* The image's [at, end) to the area. */
-static void area_put(const struct area *a, uint8_t *img, size_t at, size_t end)
-{
-    area_move(a, at, img + at, end - at, true);
-}
-
-static void area_get(const struct area *a, uint8_t *img, size_t at, size_t end)
-{
-    area_move(a, at, img + at, end - at, false);
+    if (!a->p[1])
+        return false;
+    a->p[1] -= a->n0;
+    return true;
 }
 
 static uint64_t requested(const struct bt *bt)
@@ -139,152 +135,178 @@ static size_t area_len(uint64_t rfbm)
     return rfbm & X86_XCR0_AVX ? X86_XSAVE_AVX_OFFSET + AVX_BYTES : HDR_END;
 }
 
-/* ---- saving ---- */
-
-static bool all_zero(const uint8_t *img, size_t at, size_t end)
+/* The vCPU's own image, as an area. */
+static struct bt_area own(struct bt *bt)
 {
-    for (; at < end; at += 32) {
-        const img64 *w = (const img64 *)(img + at);
+    uint8_t *img = bt->cpu->xsave.b;
 
-        if (w[0] | w[1] | w[2] | w[3])
-            return false;
-    }
-    return true;
+    return (struct bt_area){{img, img}, 4096};
 }
 
-/* The live state as an image, without the host's instruction pointer. Return:
- * the components that are not in their initial state. */
-static uint64_t image_of_live(uint8_t *img)
-{
-    uint64_t use;
+/* ---- x87: bytes 0-23 and 32-159 ---- */
 
-    asm volatile("xsave64 (%0)" : : "r"(img), "a"(7), "d"(0) : "memory");
-    use =
-        *(img64 *)(img + HDR_AT) & COMPS; /* others are in their first state */
-    *(img64 *)(img + 8) = 0;
-    *(img64 *)(img + 16) = 0;
-    *(img32 *)(img + MXCSR_AT + 4) = MXCSR_OK;
-    if ((use & X86_XCR0_X87) && *(img64 *)img == 0x37f &&
-        all_zero(img, ST_AT, XMM_AT))
-        use &= ~X86_XCR0_X87;
-    if ((use & X86_XCR0_SSE) && all_zero(img, XMM_AT, XMM_END))
-        use &= ~X86_XCR0_SSE;
-    if ((use & X86_XCR0_AVX) &&
-        all_zero(img, X86_XSAVE_AVX_OFFSET, X86_XSAVE_AVX_OFFSET + AVX_BYTES))
-        use &= ~X86_XCR0_AVX;
+/* Whether it is there as FNINIT leaves it. */
+static bool x87_init(const struct bt_area *a)
+{
+    return !((get(a, 0) ^ 0x37f) | any(a, 32, 4) | any(a, 64, 8) |
+             any(a, 128, 4));
+}
+
+static void x87_copy(const struct bt_area *to, const struct bt_area *from)
+{
+    put(to, 0, get(from, 0));
+    clear(to, 8, 2); /* FIP and FDP are not kept */
+    copy(to, from, 32, 4);
+    copy(to, from, 64, 8);
+    copy(to, from, 128, 4);
+}
+
+static void x87_put_init(const struct bt_area *a)
+{
+    put(a, 0, 0x37f);
+    clear(a, 8, 2);
+    clear(a, 32, 4);
+    clear(a, 64, 8);
+    clear(a, 128, 4);
+}
+
+/* x87's registers from area @a; @init: as FNINIT leaves them. */
+static void x87_load(struct bt *bt, const struct bt_area *a, bool init)
+{
+    struct bt_area img = own(bt);
+
+    /* Linux's signal frames always say that x87 is in use */
+    init = init || x87_init(a);
+    if (init && !bt->x87)
+        return;
+    bt->x87 = !init;
+    if (!init)
+        x87_copy(&img, a);
+    put(&img, HDR_AT, init ? 0 : X86_XCR0_X87);
+    clear(&img, HDR_AT + 8, 7);
+    asm volatile("xrstor64 (%0)" : : "r"(img.p[0]), "a"(1), "d"(0) : "memory");
+}
+
+/* ---- saving ---- */
+
+/* Which of @rfbm's components are in use, by their contents. @img: x87's, if
+ * it may be. */
+static uint64_t in_use(struct bt *bt, const struct bt_area *img, uint64_t rfbm)
+{
+    uint64_t use = 0;
+
+    if ((rfbm & X86_XCR0_X87) && bt->x87) {
+        asm volatile("xsave64 (%0)"
+                     :
+                     : "r"(img->p[0]), "a"(1), "d"(0)
+                     : "memory");
+        if (!x87_init(img))
+            use |= X86_XCR0_X87;
+    }
+    if ((rfbm & X86_XCR0_SSE) && bt_xmm_any())
+        use |= X86_XCR0_SSE;
+    if ((rfbm & X86_XCR0_AVX) && bt_ymm_any())
+        use |= X86_XCR0_AVX;
     return use;
 }
 
-static void put_components(const struct area *a, uint8_t *img, uint64_t data,
-                           bool mxcsr)
+static uint32_t mxcsr_now(void)
 {
-    const uint64_t legacy = X86_XCR0_X87 | X86_XCR0_SSE;
+    uint32_t v;
 
-    if ((data & legacy) == legacy && mxcsr) {
-        area_put(a, img, 0, XMM_END);
-    } else {
-        if (data & X86_XCR0_X87) {
-            area_put(a, img, 0, MXCSR_AT);
-            area_put(a, img, ST_AT, XMM_AT);
-        }
-        if (mxcsr)
-            area_put(a, img, MXCSR_AT, ST_AT);
-        if (data & X86_XCR0_SSE)
-            area_put(a, img, XMM_AT, XMM_END);
-    }
+    asm volatile("stmxcsr %0" : "=m"(v));
+    return v;
+}
+
+/* Components @data to the area; x87's are in @img, or, NULL, as FNINIT leaves
+ * them. */
+static void parts(const struct bt_area *a, const struct bt_area *img,
+                  uint64_t data, bool mxcsr)
+{
+    if ((data & X86_XCR0_X87) && img)
+        x87_copy(a, img);
+    else if (data & X86_XCR0_X87)
+        x87_put_init(a);
+    if (mxcsr)
+        put(a, MXCSR_AT, mxcsr_now() | (uint64_t)MXCSR_OK << 32);
+    if (data & X86_XCR0_SSE)
+        bt_xmm_put(a);
     if (data & X86_XCR0_AVX)
-        area_put(a, img, X86_XSAVE_AVX_OFFSET,
-                 X86_XSAVE_AVX_OFFSET + AVX_BYTES);
+        bt_ymm_put(a);
 }
 
 static bool save(struct bt *bt, unsigned quick)
 {
-    uint64_t rfbm = requested(bt), use, data, hdr[2];
+    uint64_t rfbm = requested(bt), use, data;
     bool mxcsr = rfbm & (X86_XCR0_SSE | X86_XCR0_AVX);
-    uint8_t *img = bt->cpu->xsave.b;
-    struct area a;
+    struct bt_area a, img = own(bt);
 
     if (!area_open(bt, area_len(rfbm), true, &a))
         return false;
-    use = image_of_live(img) & rfbm;
+    use = in_use(bt, &img, rfbm);
     data = quick == BT_Q_XSAVE ? rfbm : use;
     if (quick == BT_Q_XSAVEC) {
-        if ((rfbm & X86_XCR0_SSE) && *(img32 *)(img + MXCSR_AT) != MXCSR_INIT)
+        if ((rfbm & X86_XCR0_SSE) && mxcsr_now() != MXCSR_INIT)
             use |= X86_XCR0_SSE;
         data = use;
         mxcsr = data & X86_XCR0_SSE;
-        hdr[0] = use;
-        hdr[1] = XCOMP | rfbm;
+        put(&a, HDR_AT + 8, XCOMP | rfbm);
     } else {
-        area_move(&a, HDR_AT, (uint8_t *)hdr, 8, false);
-        hdr[0] = (hdr[0] & ~rfbm) | use;
+        use |= get(&a, HDR_AT) & ~rfbm;
     }
-    put_components(&a, img, data, mxcsr);
-    area_move(&a, HDR_AT, (uint8_t *)hdr, quick == BT_Q_XSAVEC ? 16 : 8, true);
+    parts(&a, bt->x87 ? &img : NULL, data, mxcsr);
+    put(&a, HDR_AT, use);
     return true;
 }
 
 /* ---- restoring ---- */
 
-static bool header_ok(const struct bt *bt, const uint64_t *h)
+static bool header_ok(const struct bt *bt, uint64_t bv, uint64_t comp)
 {
-    uint64_t bv = h[0], comp = h[1], any = h[2];
-
     if (!(comp & XCOMP))
-        return !(bv & ~bt->cpu->xcr0) && comp == 0 && any == 0;
-    for (unsigned i = 3; i < 8; i++)
-        any |= h[i];
-    return !(comp & ~XCOMP & ~bt->cpu->xcr0) && !(bv & ~comp) && !any;
+        return !(bv & ~bt->cpu->xcr0) && comp == 0;
+    return !(comp & ~XCOMP & ~bt->cpu->xcr0) && !(bv & ~comp);
 }
 
-/* What the image's MXCSR is to be for the host's XRSTOR, which loads it with
- * SSE or AVX. Return: whether it is valid. */
-static bool mxcsr_ready(uint8_t *img, uint64_t rfbm, const uint64_t *h)
+/* The MXCSR that XRSTOR loads, with SSE or AVX: @v is the area's. */
+static uint32_t mxcsr_new(uint32_t v, uint64_t rfbm, uint64_t bv, uint64_t comp)
 {
-    img32 *v = (img32 *)(img + MXCSR_AT);
-
-    if (!(rfbm & (X86_XCR0_SSE | X86_XCR0_AVX)))
-        return true;
-    if (h[1] & XCOMP) {
-        if (!(rfbm & X86_XCR0_SSE))
-            asm volatile("stmxcsr %0" : "=m"(*v));
-        else if (!(h[0] & X86_XCR0_SSE))
-            *v = MXCSR_INIT;
-    }
-    return !(*v & ~MXCSR_OK);
+    if (!(comp & XCOMP))
+        return v;
+    if (!(rfbm & X86_XCR0_SSE))
+        return mxcsr_now();
+    return bv & X86_XCR0_SSE ? v : MXCSR_INIT;
 }
 
 static bool restore(struct bt *bt)
 {
-    uint64_t rfbm = requested(bt), h[8];
-    uint8_t *img = bt->cpu->xsave.b;
-    struct area a;
+    uint64_t rfbm = requested(bt), bv, comp;
+    struct bt_area a;
+    uint32_t mxcsr;
 
     if (!area_open(bt, area_len(rfbm), false, &a))
         return false;
-    area_move(&a, HDR_AT, (uint8_t *)h, sizeof h, false);
-    if (!header_ok(bt, h))
+    bv = get(&a, HDR_AT);
+    comp = get(&a, HDR_AT + 8);
+    if (!header_ok(bt, bv, comp) || any(&a, HDR_AT + 16, 6))
         return false;
-    if (rfbm & h[0] & X86_XCR0_SSE)
-        area_get(&a, img, 0, XMM_END);
-    else if (rfbm & h[0] & X86_XCR0_X87)
-        area_get(&a, img, 0, XMM_AT);
-    else
-        area_get(&a, img, MXCSR_AT, MXCSR_AT + 8);
-    if (rfbm & h[0] & X86_XCR0_AVX)
-        area_get(&a, img, X86_XSAVE_AVX_OFFSET,
-                 X86_XSAVE_AVX_OFFSET + AVX_BYTES);
-    if (!mxcsr_ready(img, rfbm, h))
-        return false;
-    *(img64 *)(img + 8) = 0; /* FIP and FDP are not kept */
-    *(img64 *)(img + 16) = 0;
-    *(img64 *)(img + HDR_AT) = h[0] & COMPS;
-    for (unsigned i = HDR_AT + 8; i < HDR_END; i += 8)
-        *(img64 *)(img + i) = 0;
-    asm volatile("xrstor64 (%0)"
-                 :
-                 : "r"(img), "a"((uint32_t)rfbm), "d"(0)
-                 : "memory");
+    mxcsr = mxcsr_new((uint32_t)get(&a, MXCSR_AT), rfbm, bv, comp);
+    if (rfbm & (X86_XCR0_SSE | X86_XCR0_AVX)) {
+        if (mxcsr & ~MXCSR_OK)
+            return false;
+        if (mxcsr != mxcsr_now())
+            asm volatile("ldmxcsr %0" : : "m"(mxcsr));
+    }
+    if (rfbm & X86_XCR0_X87)
+        x87_load(bt, &a, !(bv & X86_XCR0_X87));
+    if (rfbm & X86_XCR0_AVX & bv)
+        bt_ymm_get(&a);
+    else if (rfbm & X86_XCR0_AVX)
+        asm volatile("vzeroupper");
+    if (rfbm & X86_XCR0_SSE & bv)
+        bt_xmm_get(&a);
+    else if (rfbm & X86_XCR0_SSE)
+        bt_xmm_zero();
     return true;
 }
 

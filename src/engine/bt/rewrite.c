@@ -297,6 +297,24 @@ static void choose_scratch(struct bt_tr *t)
     t->s2 = (uint8_t)got[1];
 }
 
+static bool is_x87(const struct bt_tr *t, unsigned i)
+{
+    unsigned cls = x86_form_info(t->insn[i].form)->cls;
+
+    return t->how[i] == HOW_PLAIN && (cls == X86_CLS_X87 || cls == X86_CLS_MMX);
+}
+
+/* Whoever saves x87's state asks whether any was made. XRSTOR alone, a callout,
+ * takes it back: the first one of a row says so. */
+static void note_x87(struct bt_tr *t)
+{
+    unsigned i = t->at;
+
+    if (is_x87(t, i) && !(i && is_x87(t, i - 1) && !t->leader[i] &&
+                          t->va[i] == t->va[i - 1] + t->insn[i - 1].len))
+        e_gs_imm(&t->e, BT_X87, 1);
+}
+
 static void rewrite_one(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -306,6 +324,7 @@ static void rewrite_one(struct bt_tr *t)
         callout(t);
         return;
     case HOW_PLAIN:
+        note_x87(t);
         if (bt_mem_opnd(insn))
             plain_mem(t, insn);
         else

@@ -6,7 +6,8 @@
  * exit. See tests/bt/README.md. For tests only.
  *
  * Both VMs map, for user code in the lower half and for kernel code in the
- * upper one, the same four pages of code and eight of data: see blk_page().
+ * upper one, the same four pages of code and eight of data: see blk_page(). The
+ * user's lie at several addresses: see blk_alias().
  */
 #ifndef DOPPEL_TESTS_BT_BLOCKS_H
 #define DOPPEL_TESTS_BT_BLOCKS_H
@@ -45,6 +46,23 @@ static inline enum blk_page blk_page(unsigned page)
                                                  BLK_RW,     BLK_ABSENT};
 
     return kind[page];
+}
+
+/* What is to be added to user addresses, and leaves the masked bits alone; the
+ * first is 0. */
+#define BLK_ALIAS_MASK ((UINT64_C(1) << 39) - 1)
+#define BLK_ALIASES    6U
+static inline uint64_t blk_alias(unsigned i)
+{
+    static const uint8_t slot[BLK_ALIASES] = {0, 1, 2, 3, 0xab, 0xff};
+
+    return (uint64_t)slot[i] << 39;
+}
+
+/* @va in the alias that programs are assembled for. */
+static inline uint64_t blk_at_home(uint64_t va)
+{
+    return va >> 47 ? va : va & BLK_ALIAS_MASK;
 }
 
 /* ---- programs ---- */

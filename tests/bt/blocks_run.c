@@ -67,6 +67,7 @@ void blk_count_zones(struct blk_harness *h)
 
     h->sh->n[BLK_ZONE_MAPS] += st->zone_maps;
     h->sh->n[BLK_ZONE_FAILS] += st->zone_fails;
+    h->sh->n[BLK_COPIES] += st->copies;
 }
 
 void blk_renew(struct blk_harness *h)
@@ -147,16 +148,26 @@ int blk_in_child(struct blk_harness *h,
 
 /* ---- one program ---- */
 
+/* Three quarters of the user's programs run at other addresses, so that what
+ * was translated for a run is copied for the next. */
+static uint64_t alias(const struct blk_prog *p, unsigned run)
+{
+    if (p->kernel || p->seed % 4 == 0)
+        return 0;
+    return blk_alias(1 + (unsigned)(p->seed / 4 + run) % (BLK_ALIASES - 1));
+}
+
 /* Where to go on after an exit. Return: 0: the run is over. */
 static uint64_t next_rip(const struct blk_harness *h, const struct blk_exit *x)
 {
     const struct blk_prog *p = &h->prog;
+    uint64_t rip = blk_at_home(x->rip);
     uint8_t b[16];
     struct x86_insn i;
 
     if (x->end == BLK_END_HLT)
-        return x->rip == p->item[p->end].addr + 1 ? 0 : x->rip;
-    if (x->end != BLK_END_FAULT || x->rip == p->item[p->end].addr ||
+        return rip == p->item[p->end].addr + 1 ? 0 : x->rip;
+    if (x->end != BLK_END_FAULT || rip == p->item[p->end].addr ||
         (x->cs != 0x10 && x->cs != 0x33) || !x->ss)
         return 0;
     switch (x->vector) {
@@ -169,7 +180,7 @@ static uint64_t next_rip(const struct blk_harness *h, const struct blk_exit *x)
         break;
     }
     memset(b, BLK_FILL, sizeof b);
-    if (x->rip - blk_code(p) >= BLK_CODE_BYTES ||
+    if (rip - blk_code(p) >= BLK_CODE_BYTES ||
         !blk_vm_fetch(h->a, x->rip, b, 15))
         return 0;
     if (x86_decode(b, 15, X86_MODE_64, &i) != X86_DEC_OK)
@@ -230,7 +241,8 @@ static enum blk_verdict one_run(struct blk_harness *h)
 
     blk_vm_state(h->a, p, h->run);
     blk_vm_state(h->b, p, h->run);
-    h->from = p->item[0].addr;
+    h->from = p->item[0].addr + alias(p, h->run);
+    blk_vm_cpu(h->a)->rip = blk_vm_cpu(h->b)->rip = h->from;
     for (h->exit = 0; h->exit < EXITS_MAX; h->exit++) {
         enum blk_verdict v = leg(h);
         uint64_t rip;

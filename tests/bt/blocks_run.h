@@ -38,6 +38,7 @@ enum blk_count {
     BLK_KEPT = BLK_EXCUSED_BY + BLK_EXCUSES, /* in a soak's file: the above */
     BLK_ZONE_MAPS = BLK_KEPT,                /* of VMs that are gone */
     BLK_ZONE_FAILS,
+    BLK_COPIES,
     BLK_COUNTS
 };
 

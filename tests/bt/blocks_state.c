@@ -55,8 +55,10 @@ static void reset_lazy(struct blk_vm *v)
             continue;
         *pte = 0; /* the low byte: it stays global */
         *pte = (uint8_t)(PTE_W | (h ? 0 : PTE_U));
-        v->cpu.lin->flush(v->cpu.lin_ctx, X86_FLUSH_PAGE,
-                          (gva_t){va[h] + LAZY_PAGE * 4096}, 0);
+        for (unsigned i = 0; i < (h ? 1 : BLK_ALIASES); i++)
+            v->cpu.lin->flush(v->cpu.lin_ctx, X86_FLUSH_PAGE,
+                              (gva_t){va[h] + blk_alias(i) + LAZY_PAGE * 4096},
+                              0);
     }
 }
 

@@ -50,7 +50,8 @@ static void make_tables(struct blk_vm *v)
 {
     const uint64_t upper = PTE_P | PTE_W | PTE_U;
 
-    poke64(v, 0x1000, 0x2000 | upper);
+    for (unsigned i = 0; i < BLK_ALIASES; i++)
+        poke64(v, 0x1000 + (blk_alias(i) >> 39) * 8, 0x2000 | upper);
     poke64(v, 0x2000, 0x3000 | upper);
     poke64(v, 0x3000 + (BLK_UCODE >> 21) * 8, 0x4000 | upper);
     poke64(v, 0x3000 + (BLK_UDATA >> 21) * 8, 0x5000 | upper);
@@ -284,6 +285,7 @@ const uint8_t *blk_vm_page(const struct blk_vm *v, unsigned page)
 
 bool blk_vm_fetch(const struct blk_vm *v, uint64_t va, uint8_t *out, unsigned n)
 {
+    va = blk_at_home(va);
     for (unsigned i = 0; i < n; i++) {
         uint64_t off = va + i - (va >> 63 ? BLK_KCODE : BLK_UCODE);
 

@@ -79,6 +79,10 @@ static void ea_key(const struct bt_tr *t, struct emit *e, unsigned key,
 {
     unsigned base;
 
+    if (key == KEY_RIP) {
+        bt_mov_va(t, e, t->s1, (uint64_t)off);
+        return;
+    }
     if (key == KEY_ABS) {
         e_mov_imm(e, t->s1, (uint64_t)off);
         return;
@@ -107,7 +111,11 @@ static void ea_any(const struct bt_tr *t, struct emit *e, unsigned i)
         (insn->base == ANY && insn->index == ANY)) {
         if (insn->base == X86_REG_RIP)
             abs += t->va[i] + insn->len;
-        e_mov_imm(e, t->s1, wide ? abs : (uint32_t)abs);
+        abs = wide ? abs : (uint32_t)abs;
+        if (insn->base == X86_REG_RIP)
+            bt_mov_va(t, e, t->s1, abs);
+        else
+            e_mov_imm(e, t->s1, abs);
     } else {
         base = fetch(t, e, insn->base, t->s1);
         index = fetch(t, e, insn->index, t->s2);
@@ -130,7 +138,8 @@ void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot)
 
 static bool simple(const struct bt_ref *ref)
 {
-    return ref->key != KEY_NONE && (ref->key == KEY_ABS || fits32(ref->off));
+    return ref->key != KEY_NONE &&
+           (ref->key == KEY_ABS || ref->key == KEY_RIP || fits32(ref->off));
 }
 
 static bool ea_spares_s2(const struct bt_tr *t, unsigned i)
@@ -219,24 +228,38 @@ void bt_zone_of(struct bt_tr *t, unsigned reg)
     e_gsx_op(e, 0x8b, t->s2, t->s2, BT_ZONE(bt_kind(t)));
 }
 
+/* An address that is known: its zone is, too. copy.c sees to it that all that
+ * move with the region are in one zone; so they must not share with others. */
+static void access_zone_abs(struct bt_tr *t, const struct bt_ref *ref,
+                            struct bt_opnd *m)
+{
+    unsigned slot = (unsigned)BT_ZONE(bt_kind(t)) +
+                    8 * ((unsigned)((uint64_t)ref->off >> 40) & 255);
+
+    if (t->s2_has != slot) {
+        e_load(&t->e, t->s2, slot);
+        if (ref->key == KEY_RIP)
+            bt_reloc(t, &t->e, BT_R_ZONE, t->e.at - 4, 0);
+    }
+    t->s2_has = (uint16_t)slot;
+    if (ref->key == KEY_ABS)
+        t->b->moves = false;
+    if (fits32(ref->off)) {
+        *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
+        return;
+    }
+    ea_key(t, &t->e, ref->key, ref->off);
+    *m = (struct bt_opnd){t->s1, t->s2, 0, false};
+}
+
 /* One access; its zone is that of the register, or of the whole address. */
 static void access_zone(struct bt_tr *t, unsigned k, struct bt_opnd *m)
 {
     const struct bt_ref *ref = &t->ref[t->at][k];
     unsigned base = t->s1, slot;
 
-    if (ref->key == KEY_ABS) {
-        slot = (unsigned)BT_ZONE(bt_kind(t)) +
-               8 * ((unsigned)((uint64_t)ref->off >> 40) & 255);
-        if (t->s2_has != slot)
-            e_load(&t->e, t->s2, slot);
-        t->s2_has = (uint16_t)slot;
-        if (fits32(ref->off)) {
-            *m = (struct bt_opnd){t->s2, ANY, (int32_t)ref->off, true};
-        } else {
-            e_mov_imm(&t->e, t->s1, (uint64_t)ref->off);
-            *m = (struct bt_opnd){t->s1, t->s2, 0, false};
-        }
+    if (ref->key == KEY_ABS || ref->key == KEY_RIP) {
+        access_zone_abs(t, ref, m);
         return;
     }
     if (simple(ref) && ref->key >= 16) {
@@ -395,10 +418,15 @@ void bt_cold_miss(struct bt_tr *t, const struct bt_cold *c)
         ea_ref(t, e, c->insn, c->nref);
     e_save(e, t->s1, BT_VA);
     if (s->stack && t->s1 == X86_R11) { /* another page of the stack? */
-        e_gs_imm(e, BT_SITE, c->site);
+        uint32_t from;
+
+        bt_site_imm(t, e, c->site);
         e_rip_op(e, 0x8d, X86_R11, s->start);
+        bt_reloc(t, e, BT_R_CROSS, e->at - 4, 0);
         e_save(e, X86_R11, BT_JT);
-        e_patch32(e, e_jmp(e), BT_STK_THUNK(bt_kind(t), s->write));
+        from = e_jmp(e);
+        e_patch32(e, from, BT_STK_THUNK(bt_kind(t), s->write));
+        bt_reloc(t, e, BT_R_FIXED, from, 0);
         return;
     }
     bt_gate_jump(t, e, c->site, c->gate);

@@ -79,6 +79,7 @@ static void totals(const struct blk_shared *sh)
     if (sh->n[BLK_ZONE_MAPS])
         printf("  zones: %" PRIu64 " mapped, %" PRIu64 " faults were not\n",
                sh->n[BLK_ZONE_MAPS], sh->n[BLK_ZONE_FAILS]);
+    printf("  copies: %" PRIu64 "\n", sh->n[BLK_COPIES]);
 }
 
 static uint64_t sample(uint64_t seed, uint64_t count)
@@ -96,6 +97,7 @@ static uint64_t sample(uint64_t seed, uint64_t count)
         return h.sh->n[BLK_MISMATCHES];
     CHECK(h.sh->n[BLK_EXITS] > count);
     CHECK(h.sh->n[BLK_ZONE_MAPS] > count / 8);
+    CHECK(h.sh->n[BLK_COPIES] > count / 8);
     CHECK(!blk_too_many(h.sh));
     return 0;
 }

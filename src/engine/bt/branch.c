@@ -18,6 +18,21 @@ static uint32_t cell_at(const struct bt_tr *t, uint32_t cell)
     return t->bt->code_bytes + 8 * cell;
 }
 
+/* To the @thunk from the rel32 at @from. */
+static void to_thunk(struct bt_tr *t, uint32_t from, uint32_t thunk)
+{
+    e_patch32(&t->e, from, thunk);
+    bt_reloc(t, &t->e, BT_R_FIXED, from, 0);
+}
+
+/* One of the cells that are numbers is added to @r. */
+static void adcx_cell(struct bt_tr *t, unsigned r, uint32_t cell)
+{
+    e_adcx_rip(&t->e, r, cell_at(t, cell));
+    bt_reloc(t, &t->e, cell < BT_CELL_FIRST ? BT_R_FIXED : BT_R_CELL,
+             t->e.at - 4, 0);
+}
+
 /* Without ADX: by RCX, R10 keeping it. */
 static void arrive_rcx(struct bt_tr *t)
 {
@@ -27,10 +42,11 @@ static void arrive_rcx(struct bt_tr *t)
     t->bt->cells[t->b->cell] = -t->b->va;
     e_mov(e, X86_R10, X86_RCX);
     e_rip_op(e, 0x8b, X86_RCX, cell_at(t, t->b->cell));
+    bt_reloc(t, e, BT_R_CELL, e->at - 4, 0);
     e_lea(e, X86_RCX, X86_RCX, X86_R11, 0, 0, true);
     ok = e_jrcxz(e);
     e_mov(e, X86_RCX, X86_R10);
-    e_patch32(e, e_jmp(e), BT_THUNK);
+    to_thunk(t, e_jmp(e), BT_THUNK);
     e_patch8(e, ok);
     e_mov(e, X86_RCX, X86_R10);
 }
@@ -49,12 +65,13 @@ static void arrive(struct bt_tr *t)
         e_lea(e, X86_R10, X86_R11, ANY, 0, (int32_t)minus, true);
     } else {
         e_mov_imm(e, X86_R10, minus);
+        bt_reloc(t, e, BT_R_MINUS, e->at - 8, 0);
         e_lea(e, X86_R10, X86_R10, X86_R11, 0, 0, true);
     }
-    e_adcx_rip(e, X86_R10, cell_at(t, t->b->cell));
-    e_patch32(e, e_jcc(e, CC_C), BT_THUNK_CF);
+    adcx_cell(t, X86_R10, t->b->cell);
+    to_thunk(t, e_jcc(e, CC_C), BT_THUNK_CF);
     if (t->live[0] & X86_FL_CF) /* it is minus 2 plus CF */
-        e_adcx_rip(e, X86_R10, cell_at(t, BT_CELL_ONE));
+        adcx_cell(t, X86_R10, BT_CELL_ONE);
 }
 
 /* Whoever jumps here may have meant another that has live flags, also where
@@ -113,7 +130,7 @@ void bt_poll(struct bt_tr *t, struct emit *e, uint64_t va, uint32_t live)
     bt_cold_new(t, COLD_LEAVE, e_jcc(e, CC_C), site, BT_G_LEAVE)->carry =
         live & X86_FL_CF;
     if (live & X86_FL_CF)
-        e_adcx_rip(e, s2, cell_at(t, BT_CELL_MINUS1));
+        adcx_cell(t, s2, BT_CELL_MINUS1);
 }
 
 /* An instruction on two pages is never linked: the second may change. */
@@ -140,29 +157,43 @@ static uint32_t made_already(const struct bt_tr *t, uint64_t va)
     return b && !b->tail && b->page == t->b->page ? b->code : 0;
 }
 
-static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
+/* A jump in the page. What may be copied has a cell and a stub in any case, and
+ * both kinds of jump are as long: copy.c. */
+static void exit_in_page(struct bt_tr *t, uint64_t va)
 {
-    uint32_t site, cell, code;
+    uint32_t site, cell, code = made_already(t, va);
+    struct emit *e = &t->e;
 
-    if (poll)
-        bt_poll(t, e, va, bt_flags_at(t, va));
-    if (!same_page(t, va) || leaves_page(t, va)) {
-        e_mov_imm(e, X86_R11, va);
-        e_jmp_gs(e,
-                 (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));
-        return;
-    }
-    code = made_already(t, va);
-    if (code) {
-        t->bt->st.links_made++;
+    t->bt->st.links_made += code != 0;
+    if (code && (!t->b->moves || code == t->b->code)) {
         e_patch32(e, e_jmp(e), code);
         return;
     }
     site = bt_site_new(t, va);
     cell = bt_cell_new(t);
     t->bt->sites[site].start = cell;
+    t->bt->sites[site].link = true;
     bt_cold_new(t, COLD_LINK, 0, site, BT_G_LINK);
-    e_jmp_rip(e, cell_at(t, cell));
+    bt_reloc(t, e, BT_R_JUMP, e->at + 2, site);
+    if (code) {
+        e8(e, 0x40); /* REX: no matter */
+        e_patch32(e, e_jmp(e), code);
+    } else {
+        e_jmp_rip(e, cell_at(t, cell));
+    }
+}
+
+static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
+{
+    if (poll)
+        bt_poll(t, e, va, bt_flags_at(t, va));
+    if (same_page(t, va) && !leaves_page(t, va)) {
+        exit_in_page(t, va);
+        return;
+    }
+    e_mov_imm(e, X86_R11, va);
+    bt_reloc(t, e, BT_R_EXIT, e->at - 8, 0);
+    e_jmp_gs(e, (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));
 }
 
 void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)
@@ -208,8 +239,10 @@ void bt_cold_emit(struct bt_tr *t)
         const struct bt_cold *c = &t->colds[i];
         struct bt_site *s = &bt->sites[c->site];
 
-        if (c->from)
+        if (c->from) {
             e_patch32(&t->cold, c->from, t->cold.at);
+            bt_reloc(t, &t->e, BT_R_CROSS, c->from, 0);
+        }
         switch ((enum bt_cold_kind)c->kind) {
         case COLD_MISS:
             bt_cold_miss(t, c);

@@ -73,6 +73,7 @@ static void seg_begin(struct engine_part *part, unsigned i, struct bt_seg *s)
                          .nblocks = BT_SEG_BLOCKS * i,
                          .nsites = BT_SEG_SITES * i + (i ? 0 : 1),
                          .nmaps = BT_SEG_MAPS * i,
+                         .nrelocs = BT_SEG_RELOCS * i,
                          .ops_at = BT_SEG_OPS * i};
     s->evicted = s->nblocks;
 }
@@ -94,6 +95,7 @@ void bt_cache_reset(struct engine_part *part)
     c->inval_n = 0;
     memset(c->hash, 0, sizeof *c->hash << BT_HASH_BITS);
     memset(c->phash, 0, sizeof *c->phash << BT_PHASH_BITS);
+    memset(c->twins, 0, sizeof *c->twins << BT_TWIN_BITS);
     c->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
 }
 
@@ -106,11 +108,13 @@ int bt_cache_make(struct engine_part *part, struct err *e)
     c->pages = take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
     c->sites = take(sizeof *c->sites * (size_t)BT_SITES_MAX);
     c->maps = take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
+    c->relocs = take(sizeof *c->relocs * (size_t)BT_RELOCS_MAX);
     c->hash = take_huge(sizeof *c->hash << BT_HASH_BITS);
     c->phash = take(sizeof *c->phash << BT_PHASH_BITS);
+    c->twins = take(sizeof *c->twins << BT_TWIN_BITS);
     c->ops = take(BT_SEG_OPS * BT_SEGS);
-    if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->hash ||
-        !c->phash || !c->ops)
+    if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->relocs ||
+        !c->hash || !c->phash || !c->twins || !c->ops)
         return err_set(e, -ENOMEM, "bt: no memory for the translation cache");
     bt_cache_reset(part);
     return 0;
@@ -123,6 +127,7 @@ static void take_ends(struct bt *bt, const struct bt_seg *s)
     bt->ncells = s->ncells;
     bt->nsites = s->nsites;
     bt->nmaps = s->nmaps;
+    bt->nrelocs = s->nrelocs;
 }
 
 void bt_cache_join(struct bt *bt)
@@ -139,6 +144,7 @@ void bt_cache_join(struct bt *bt)
     bt->pages = c->pages;
     bt->sites = c->sites;
     bt->maps = c->maps;
+    bt->relocs = c->relocs;
     bt->hash = c->hash;
     bt->fault = c->sites[0];
     take_ends(bt, &c->seg[c->cur]);
@@ -221,7 +227,8 @@ static bool full(const struct bt_cache *c, const struct engine_part *part)
            s->ncells + 256 > BT_SEG_CELLS * end ||
            s->nblocks - BT_SEG_BLOCKS * c->cur >= c->seg_blocks ||
            s->nsites + 512 > BT_SEG_SITES * end ||
-           s->nmaps + 128 > BT_SEG_MAPS * end;
+           s->nmaps + 128 > BT_SEG_MAPS * end ||
+           s->nrelocs + BT_RELOCS > BT_SEG_RELOCS * end;
 }
 
 static bool half_full(const struct bt_cache *c, const struct engine_part *part)
@@ -235,7 +242,8 @@ static bool half_full(const struct bt_cache *c, const struct engine_part *part)
            s->ncells - BT_SEG_CELLS * i > BT_SEG_CELLS / 2 ||
            s->nblocks - BT_SEG_BLOCKS * i > c->seg_blocks / 2 ||
            s->nsites - BT_SEG_SITES * i > BT_SEG_SITES / 2 ||
-           s->nmaps - BT_SEG_MAPS * i > BT_SEG_MAPS / 2;
+           s->nmaps - BT_SEG_MAPS * i > BT_SEG_MAPS / 2 ||
+           s->nrelocs - BT_SEG_RELOCS * i > BT_SEG_RELOCS / 2;
 }
 
 /* Drop up to @n blocks of the segment that is filled next, and with each all
@@ -313,6 +321,13 @@ void bt_cache_flush(struct bt *bt)
 
 /* ---- making ---- */
 
+/* Others may write there meanwhile: asm, as guest memory is read elsewhere. */
+static void guest_read(uint8_t *to, const uint8_t *from, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        to[i] = (uint8_t)host_ld(from + i, 1);
+}
+
 #ifndef MADV_COLLAPSE
 #    define MADV_COLLAPSE 25
 #endif
@@ -327,34 +342,47 @@ static void collapse(const struct bt *bt, uint32_t from, uint32_t to)
         madvise(bt->rx + end - HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE);
 }
 
-/* The translator writes to where the segment ends, and moves the end. */
-static bool translate(struct bt *bt, struct bt_seg *s, struct bt_block *b,
-                      struct bt_text *text, unsigned n)
+/* Where an instruction's page lies and, where it goes on in the next, that. */
+struct source {
+    const struct xlat *x, *tail;
+};
+
+static bool translate(struct bt *bt, struct bt_block *b,
+                      const struct source *src)
 {
-    bool ok;
+    UNINIT struct bt_text text;
+    unsigned off = (unsigned)(b->va & 0xfff), n = 4096 - off;
+
+    text.host = src->x->host - off;
+    text.have = 0;
+    if (src->tail) {
+        guest_read(text.b + 4096, src->tail->host, X86_INSN_MAX_BYTES);
+        n += X86_INSN_MAX_BYTES;
+    }
+    return bt_translate(bt, b, &text, n);
+}
+
+/* What is made is written to where the segment ends, and moves the end. */
+static bool fill(struct bt *bt, struct bt_seg *s, struct bt_block *b,
+                 const struct source *src)
+{
+    const struct bt_block *twin = bt_twin(bt, b);
+    bool ok = true;
 
     take_ends(bt, s);
     bt->tsc_inline = bt->cache->tsc_inline;
-    ok = bt_translate(bt, b, text, n);
+    if (twin)
+        bt_copy(bt, b, twin);
+    else
+        ok = translate(bt, b, src);
     collapse(bt, s->code_at, bt->code_at);
     s->code_at = bt->code_at;
     s->cold_at = bt->cold_at;
     s->ncells = bt->ncells;
     s->nsites = bt->nsites;
     s->nmaps = bt->nmaps;
+    s->nrelocs = bt->nrelocs;
     return ok;
-}
-
-/* Where an instruction's page lies and, where it goes on in the next, that. */
-struct source {
-    const struct xlat *x, *tail;
-};
-
-/* Others may write there meanwhile: asm, as guest memory is read elsewhere. */
-static void guest_read(uint8_t *to, const uint8_t *from, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        to[i] = (uint8_t)host_ld(from + i, 1);
 }
 
 void bt_text_need(struct bt_text *text, unsigned at)
@@ -373,8 +401,9 @@ void bt_text_need(struct bt_text *text, unsigned at)
     }
 }
 
-static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
+static void publish(struct bt *bt, struct bt_seg *s, struct bt_block *b)
 {
+    struct bt_cache *c = bt->cache;
     struct bt_page *p = &c->pages[b->page];
     uint32_t *bucket = &c->hash[bt_hash(b->src, b->va)];
 
@@ -390,38 +419,34 @@ static void publish(struct bt_cache *c, struct bt_seg *s, struct bt_block *b)
     b->hash_next = *bucket;
     __atomic_store_n(&s->nblocks, s->nblocks + 1, __ATOMIC_RELEASE);
     __atomic_store_n(bucket, s->nblocks, __ATOMIC_RELEASE);
+    bt_twin_put(bt, b);
 }
 
 static struct bt_block *make_here(struct bt *bt, uint64_t va,
                                   const struct source *src)
 {
-    UNINIT struct bt_text text;
     const struct xlat *x = src->x, *tail = src->tail;
     struct bt_cache *c = bt->cache;
     struct bt_seg *s = &c->seg[c->cur];
-    unsigned off = (unsigned)(va & 0xfff), n = 4096 - off;
     struct bt_block *b = &c->blocks[s->nblocks];
     struct bt_page *p, *p2 = NULL;
 
-    p = bt_page_get(bt, x->gpa.v & PAGE, x->host - off);
+    p = bt_page_get(bt, x->gpa.v & PAGE, x->host - (va & 0xfff));
     if (p && tail)
         p2 = bt_page_get(bt, tail->gpa.v & PAGE, tail->host);
     if (!p || (tail && !p2))
         return NULL;
-    text.host = x->host - off;
-    text.have = 0;
-    if (tail)
-        guest_read(text.b + 4096, tail->host, X86_INSN_MAX_BYTES);
     *b = (struct bt_block){.src = x->host,
                            .tail = tail ? tail->host : NULL,
                            .va = va,
                            .mode = bt->mode,
                            .page = (uint32_t)(p - c->pages),
                            .tail_page = p2 ? (uint32_t)(p2 - c->pages) + 1 : 0,
+                           .moves = !tail && bt_moves(va, bt->mode),
                            .valid = true};
-    if (!translate(bt, s, b, &text, tail ? n + X86_INSN_MAX_BYTES : n))
+    if (!fill(bt, s, b, src))
         return NULL;
-    publish(c, s, b);
+    publish(bt, s, b);
     return b;
 }
 

@@ -353,6 +353,34 @@ uint32_t bt_cell_new(struct bt_tr *t)
     return t->bt->ncells++;
 }
 
+void bt_reloc(const struct bt_tr *t, const struct emit *e,
+              enum bt_reloc_kind kind, uint32_t at, uint32_t site)
+{
+    bool cold = e == &t->cold;
+    struct bt_block *b = t->b;
+    struct bt *bt = t->bt;
+
+    if (!b->moves)
+        return;
+    at -= cold ? b->cold : b->indirect;
+    site -= site ? b->sites : 0;
+    if (at > UINT16_MAX || site > UINT8_MAX ||
+        bt->nrelocs - b->relocs == BT_RELOCS)
+        b->moves = false;
+    else
+        bt->relocs[bt->nrelocs++] =
+            site << 24 | ((uint32_t)kind | (cold ? BT_R_COLD : 0)) << 16 | at;
+}
+
+void bt_mov_va(const struct bt_tr *t, struct emit *e, unsigned r, uint64_t v)
+{
+    e_mov_imm(e, r, v);
+    if (v <= UINT32_MAX)
+        bt_reloc(t, e, BT_R_VA32, e->at - 4, 0);
+    else
+        bt_reloc(t, e, BT_R_VA, e->at - 8, 0);
+}
+
 struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
                             uint32_t from, uint32_t site, unsigned gate)
 {
@@ -401,9 +429,16 @@ bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
     bt_loops(&t);
     bt_windows(&t);
     b->map = bt->nmaps;
+    b->sites = bt->nsites;
+    b->relocs = bt->nrelocs;
     b->cold = t.cold.at;
     bt_rewrite(&t);
     b->nmap = bt->nmaps - b->map;
+    b->nsites = (uint16_t)(bt->nsites - b->sites);
+    b->ncells = (uint16_t)(bt->ncells - b->cell);
+    if (!b->moves)
+        bt->nrelocs = b->relocs;
+    b->nrelocs = (uint16_t)(bt->nrelocs - b->relocs);
     b->code_end = t.e.at;
     b->cold_end = t.cold.at;
     bt->pages[b->page].granules |= t.granules;

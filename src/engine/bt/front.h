@@ -48,6 +48,7 @@ struct bt_cold {
 #define KEY_ABS  16 /* a constant */
 #define KEY_FS   17 /* FS base and a constant */
 #define KEY_GS   18
+#define KEY_RIP  19   /* a constant that moves with the region */
 #define KEY_NONE 0xff /* an index, 32-bit addresses: no window */
 #define NO_WIN   0xff
 
@@ -211,6 +212,13 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va);
 bool bt_ends(const struct bt_tr *t, unsigned i);
 uint32_t bt_site_new(struct bt_tr *t, uint64_t va);
 uint32_t bt_cell_new(struct bt_tr *t);
+/** bt_reloc() - what stands at @at depends on where the region lies
+ * @site: 0, or its number. */
+void bt_reloc(const struct bt_tr *t, const struct emit *e,
+              enum bt_reloc_kind kind, uint32_t at, uint32_t site);
+/** bt_mov_va() - mov @r, @v, which moves with the region, whole or cut to 32
+ * bits */
+void bt_mov_va(const struct bt_tr *t, struct emit *e, unsigned r, uint64_t v);
 struct bt_cold *bt_cold_new(struct bt_tr *t, enum bt_cold_kind kind,
                             uint32_t from, uint32_t site, unsigned gate);
 
@@ -264,6 +272,7 @@ void bt_rewrite(struct bt_tr *t);
 /** bt_ea_store() - the memory operand's address into BT_VA, guest register
  * @reg (X86_REG_NONE: none) into @slot; scratch registers are used */
 void bt_ea_store(struct bt_tr *t, unsigned reg, unsigned slot);
+void bt_site_imm(struct bt_tr *t, struct emit *e, uint32_t site);
 void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site,
                   unsigned gate);
 

@@ -274,18 +274,50 @@ static void put_record(struct bt_look *look, const struct bt_tr *t,
 
 /* ---- perf's map ---- */
 
-static void map_line(struct bt_look *look, const struct bt_tr *t,
-                     struct bt_span span, const char *part)
+static void map_line(const struct bt *bt, uint64_t va, struct bt_span span,
+                     const char *part)
 {
+    struct bt_look *look = bt->part->look;
     char name[NAME_MAX_BYTES];
 
     if (span.end == span.at)
         return;
-    bt_look_name(look, t->b->va, name, sizeof name);
+    bt_look_name(look, va, name, sizeof name);
     put(&look->map, "%llx %x 0x%llx%s%s%s\n",
-        (unsigned long long)(uintptr_t)(t->bt->rx + span.at),
-        span.end - span.at, (unsigned long long)t->b->va, *name ? " " : "",
-        name, part);
+        (unsigned long long)(uintptr_t)(bt->rx + span.at), span.end - span.at,
+        (unsigned long long)va, *name ? " " : "", name, part);
+}
+
+/* Under the lock. */
+static void map_lines(const struct bt *bt, uint64_t va, struct bt_span hot,
+                      struct bt_span cold)
+{
+    struct bt_look *look = bt->part->look;
+
+    if (!look->parsed && look->text)
+        parse(look);
+    if (look->map.fd < 0)
+        return;
+    map_line(bt, va, hot, "");
+    map_line(bt, va, cold, " (cold)");
+    sink_flush(&look->map);
+}
+
+bool bt_look_wants(const struct bt_look *look, uint64_t va)
+{
+    return look && look->dump.fd >= 0 && wanted(look, va);
+}
+
+void bt_look_copy(struct bt *bt, const struct bt_block *b)
+{
+    struct bt_look *look = bt->part->look;
+
+    if (!look)
+        return;
+    pthread_mutex_lock(&look->lock);
+    map_lines(bt, b->va, (struct bt_span){b->indirect, b->code_end},
+              (struct bt_span){b->cold, b->cold_end});
+    pthread_mutex_unlock(&look->lock);
 }
 
 void bt_look_block(const struct bt_tr *t, struct bt_span hot,
@@ -303,14 +335,8 @@ void bt_look_block(const struct bt_tr *t, struct bt_span hot,
     if (!look)
         return;
     pthread_mutex_lock(&look->lock);
-    if (!look->parsed && look->text)
-        parse(look);
-    if (look->map.fd >= 0) {
-        map_line(look, t, hot, "");
-        map_line(look, t, cold, " (cold)");
-        sink_flush(&look->map);
-    }
-    if (look->dump.fd >= 0 && wanted(look, t->b->va))
+    map_lines(t->bt, t->b->va, hot, cold);
+    if (bt_look_wants(look, t->b->va))
         put_record(look, t, hot, cold);
     pthread_mutex_unlock(&look->lock);
 }

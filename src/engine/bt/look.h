@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "engine/engine.h"
 
+struct bt;
+struct bt_block;
 struct bt_tr;
 struct bt_look;
 
@@ -34,6 +36,11 @@ bool bt_look_maps(const struct bt_look *look);
  * and show it to whom looks */
 void bt_look_block(const struct bt_tr *t, struct bt_span hot,
                    struct bt_span cold);
+
+/** bt_look_copy() - the same of a copy, which is shown to perf alone
+ * bt_look_wants: whether a record of the block at @va is asked for. */
+void bt_look_copy(struct bt *bt, const struct bt_block *b);
+bool bt_look_wants(const struct bt_look *look, uint64_t va);
 
 /** bt_look_name() - the nearest symbol at or below @va, as NAME+0xOFF
  * Return: @out, empty when there is none. */

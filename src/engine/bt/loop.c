@@ -95,13 +95,16 @@ static bool describe(struct finder *f, unsigned i, struct bt_stream *s)
         return false;
     s->lo = insn->disp;
     if (rip || (insn->base == ANY && insn->index == ANY)) {
+        if (rip && insn->seg >= X86_SEG_FS)
+            return false;
         s->key = insn->seg == X86_SEG_FS   ? KEY_FS
                  : insn->seg == X86_SEG_GS ? KEY_GS
+                 : rip                     ? KEY_RIP
                                            : KEY_ABS;
         s->base = s->index = ANY;
         if (rip)
             s->lo += (int64_t)(f->t->va[i] + insn->len);
-        return s->key == KEY_ABS || s->lo == (int32_t)s->lo;
+        return s->key == KEY_ABS || rip || s->lo == (int32_t)s->lo;
     }
     if (insn->seg >= X86_SEG_FS)
         return false;
@@ -133,7 +136,8 @@ static bool join(struct finder *f, unsigned i)
 
     if (!describe(f, i, &s) || s.stride > STRIDE_MAX || s.stride < -STRIDE_MAX)
         return false;
-    if (s.key != KEY_ABS && (s.lo < -BT_REACH || s.lo > BT_REACH))
+    if (s.key != KEY_ABS && s.key != KEY_RIP &&
+        (s.lo < -BT_REACH || s.lo > BT_REACH))
         return false;
     s.hi = s.lo + m->size;
     s.write = (m->access & X86_ACC_W) != 0;
@@ -237,7 +241,9 @@ static void stream_ea(struct bt_tr *t, const struct bt_stream *s, int64_t off)
 {
     struct emit *e = &t->e;
 
-    if (s->key == KEY_ABS) {
+    if (s->key == KEY_RIP) {
+        bt_mov_va(t, e, t->s1, (uint64_t)off);
+    } else if (s->key == KEY_ABS) {
         e_mov_imm(e, t->s1, (uint64_t)off);
     } else if (s->key != KEY_NONE) {
         e_load(e, t->s1, s->key == KEY_FS ? BT_FSBASE : BT_GSBASE);

@@ -41,6 +41,7 @@ struct bt_site {
     uint8_t arg;      /* of a string instruction: quick_str.h */
     bool window;      /* a check for several accesses */
     bool stack;       /* ... by the stack page */
+    bool link;        /* LINK */
 };
 
 /* Callouts that the quick gate may serve. */
@@ -79,7 +80,31 @@ struct bt_block {
     uint32_t tail_page; /* index + 1 */
     uint32_t map;       /* first of its struct bt_map */
     uint32_t nmap;
+    uint32_t sites, relocs; /* the first ones */
+    uint16_t nsites, ncells;
+    uint16_t nrelocs;
+    bool moves; /* it may be copied for another address: copy.c */
 };
+
+/* What of a region's code depends on its guest address, or on where it lies:
+ * kind << 16 | code offset from the beginning of its hot or cold part | number
+ * of a site, counted from the region's first, << 24. */
+typedef uint32_t bt_reloc_t;
+enum bt_reloc_kind {
+    BT_R_VA,       /* imm64: a guest address */
+    BT_R_VA32,     /* imm32: the low half of one */
+    BT_R_MINUS,    /* imm64: minus a guest address */
+    BT_R_EXIT,     /* imm64: a target; disp32 of its branch cache's entry */
+    BT_R_ZONE,     /* disp32 of the entry of the zone that it lies in */
+    BT_R_FIXED,    /* rel32: to what stays where it is */
+    BT_R_CELL,     /* rel32: to a cell of the region */
+    BT_R_CROSS,    /* rel32: to the other part */
+    BT_R_SITE,     /* imm32: a site's number */
+    BT_R_JUMP,     /* rel32 of a jump in the page: by the site's cell, or not */
+    BT_R_COLD = 16 /* it lies in the cold part */
+};
+/* A region that has more does not move. */
+#define BT_RELOCS 1024U
 
 /* Host code of one guest instruction: for faults in translated code. */
 struct bt_map {
@@ -106,7 +131,9 @@ struct bt_page {
 #define BT_PAGES_MAX  65536U
 #define BT_SITES_MAX  4194304U
 #define BT_MAPS_MAX   4194304U
+#define BT_RELOCS_MAX 16777216U
 #define BT_HASH_BITS  19
+#define BT_TWIN_BITS  18
 #define BT_PHASH_BITS 14
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  4194304U
@@ -158,7 +185,7 @@ struct bt_check_stats {
  * that are free next: of bytes of code and of records. */
 #define BT_SEGS 8
 struct bt_seg {
-    uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps;
+    uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps, nrelocs;
     size_t ops_at;
     uint32_t evicted; /* blocks that were dropped, from the first on */
     uint64_t epoch;   /* when the last was; 0: it was not used before */
@@ -180,7 +207,9 @@ struct bt_cache {
     struct bt_page *pages;
     struct bt_site *sites;
     struct bt_map *maps;
+    bt_reloc_t *relocs;
     uint32_t *hash;  /* block index + 1 */
+    uint32_t *twins; /* the same: the newest that moves, of a place */
     uint32_t *phash; /* page index + 1 */
     uint8_t *ops;    /* decoded instructions for callouts */
     uint32_t npages;
@@ -300,10 +329,11 @@ struct bt {
     struct bt_page *pages;
     struct bt_site *sites;
     struct bt_map *maps;
+    bt_reloc_t *relocs;
     uint32_t *hash;
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
-    uint32_t code_at, cold_at, ncells, nsites, nmaps;
+    uint32_t code_at, cold_at, ncells, nsites, nmaps, nrelocs;
     uint32_t zone_late_n; /* user pages to be dropped before user code runs */
     uint64_t zone_late[BT_ZONE_LATE];
     void *zone_whole;     /* 2 MiB that had better be one page of the host's */
@@ -343,6 +373,7 @@ struct bt {
 #define BT_SEG_BLOCKS (BT_BLOCKS_MAX / BT_SEGS)
 #define BT_SEG_SITES  (BT_SITES_MAX / BT_SEGS)
 #define BT_SEG_MAPS   (BT_MAPS_MAX / BT_SEGS)
+#define BT_SEG_RELOCS (BT_RELOCS_MAX / BT_SEGS)
 #define BT_SEG_CELLS  (BT_CELLS_MAX / BT_SEGS)
 #define BT_SEG_OPS    (UINT64_C(8) << 20)
 
@@ -461,6 +492,18 @@ void bt_block_again(struct bt *bt, uint32_t i);
 void bt_inval_take(struct bt *bt);
 void bt_listen(void *ctx, gpa_t gpa, size_t len, uint32_t word);
 void bt_revoke(void *ctx, gpa_t gpa, bool all);
+
+/* ---- copy.c: under the cache's lock ---- */
+
+/** bt_moves() - whether a region of @va and @mode may be copied at all */
+bool bt_moves(uint64_t va, uint32_t mode);
+/** bt_twin_put() - @b, just made, may be copied from now on */
+void bt_twin_put(struct bt *bt, const struct bt_block *b);
+/** bt_twin() - a region of the same bytes that can be copied for @b
+ * @b: src, va, mode are set. Return: NULL: none. */
+const struct bt_block *bt_twin(struct bt *bt, const struct bt_block *b);
+/** bt_copy() - fill @b with what @from is at its address */
+void bt_copy(struct bt *bt, struct bt_block *b, const struct bt_block *from);
 
 /* ---- front.c, rewrite*.c ---- */
 

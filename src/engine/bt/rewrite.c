@@ -11,10 +11,15 @@
 
 /* ---- leaving ---- */
 
+void bt_site_imm(struct bt_tr *t, struct emit *e, uint32_t site)
+{
+    e_gs_imm(e, BT_SITE, site);
+    bt_reloc(t, e, BT_R_SITE, e->at - 4, 0);
+}
+
 void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site, unsigned gate)
 {
-    (void)t;
-    e_gs_imm(e, BT_SITE, site);
+    bt_site_imm(t, e, site);
     e_jmp_gs(e, BT_GATE(gate));
 }
 
@@ -221,7 +226,10 @@ static void lea(struct bt_tr *t, const struct x86_insn *insn)
             abs += t->va[t->at] + insn->len;
         if (insn->adsize == 4 || insn->opsize == 4)
             abs = (uint32_t)abs;
-        e_mov_imm(&t->e, d, abs);
+        if (insn->base == X86_REG_RIP)
+            bt_mov_va(t, &t->e, d, abs);
+        else
+            e_mov_imm(&t->e, d, abs);
     } else {
         base =
             insn->base == ANY ? ANY : bt_from_home(t, insn->base, insn->base);

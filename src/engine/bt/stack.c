@@ -45,7 +45,12 @@ void bt_push_next(struct bt_tr *t, uint64_t v)
     struct bt_opnd m;
 
     stack_access(t, &m);
-    store_imm(t, v, &m);
+    if (t->b->moves) {
+        bt_mov_va(t, &t->e, t->s1, v);
+        store(t, t->s1, &m);
+    } else {
+        store_imm(t, v, &m);
+    }
     move_rsp(t, -8);
 }
 

@@ -365,6 +365,7 @@ static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
     gs_put(e, BT_ACL, insn->op == X86_OP_STAC ? (uint32_t)X86_FL_AC : 0);
     if (mode == (t->b->mode & ~BT_MODE_NOWIN))
         return;
+    t->b->moves = false; /* nobody's but the kernel's */
     e_gs_imm(e, offsetof(struct bt, mode), mode);
     bt_unhold(t);
     e_mov_imm(e, X86_R11, next);

@@ -176,11 +176,12 @@ static void ref_opnd(const struct x86_insn *insn, uint64_t va,
         return;
     if (rip)
         ref->off += (int64_t)(va + insn->len);
-    if (insn->seg >= X86_SEG_FS && ref->off != (int32_t)ref->off)
+    if (insn->seg >= X86_SEG_FS && (rip || ref->off != (int32_t)ref->off))
         return;
     if (rip || insn->base == ANY)
         ref->key = insn->seg == X86_SEG_FS   ? KEY_FS
                    : insn->seg == X86_SEG_GS ? KEY_GS
+                   : rip                     ? KEY_RIP
                                              : KEY_ABS;
     else if (insn->seg < X86_SEG_FS)
         ref->key = insn->base;
@@ -383,6 +384,8 @@ void bt_windows(struct bt_tr *t)
 
         refs_of(t, i);
         t->pin[i] = t->zone && bt_zones_pinned(t->bt, t->va[i]);
+        if (t->pin[i])
+            t->b->moves = false;
         if (t->b->mode & BT_MODE_NOWIN)
             continue;
         if (i != pl.segment && (t->leader[i] || bt_ends(t, i - 1) || callout))

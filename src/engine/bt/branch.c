@@ -146,7 +146,7 @@ static bool leaves_page(const struct bt_tr *t, uint64_t va)
  * page are dropped together. 0: none. */
 static uint32_t made_already(const struct bt_tr *t, uint64_t va)
 {
-    uint32_t mode = t->b->mode & ~BT_MODE_NOWIN;
+    uint32_t mode = bt_mode_of(t, bt_kind(t));
     const struct bt_block *b;
 
     if (t->bt->check || t->bt->cells_only || t->b->tail)
@@ -211,6 +211,7 @@ void bt_lead(struct bt_tr *t, uint32_t from, unsigned to, uint64_t va)
     if (to == NO_LABEL) {
         t->exit[t->nexits].from = from;
         t->exit[t->nexits].va = va;
+        t->exit[t->nexits].kind = t->kind_now;
         t->exit[t->nexits++].held = t->held;
     } else if (to <= t->at) {
         e_patch32(&t->e, from, t->label[to]);
@@ -226,6 +227,7 @@ void bt_exits_emit(struct bt_tr *t)
     for (unsigned i = 0; i < t->nexits; i++) {
         e_patch32(&t->e, t->exit[i].from, t->e.at);
         t->held = t->exit[i].held;
+        t->kind_now = t->exit[i].kind;
         bt_unhold(t);
         bt_exit_to(t, &t->e, t->exit[i].va);
     }

@@ -57,7 +57,7 @@ static uint32_t live_before(const struct x86_insn *insn, enum bt_how how,
 {
     const struct x86_form_info *fi = x86_form_info(insn->form);
 
-    if (how == HOW_CALLOUT || how == HOW_AC)
+    if (how == HOW_CALLOUT)
         return FL_ALL;
     if (how == HOW_NOTHING)
         return live;
@@ -96,7 +96,7 @@ uint32_t bt_flags_at(struct bt_tr *t, uint64_t va)
         t->granules |= BIT(at >> 6) | BIT((at + insn.len - 1U) >> 6 & 63);
         fi = x86_form_info(insn.form);
         how = bt_how(t, &insn);
-        if (how == HOW_CALLOUT || how == HOW_AC)
+        if (how == HOW_CALLOUT)
             break;
         live |= live_before(&insn, how, 0) & ~killed;
         if (how != HOW_NOTHING)
@@ -114,7 +114,6 @@ bool bt_ends(const struct bt_tr *t, unsigned i)
     case HOW_JMP:
     case HOW_CALL:
     case HOW_RET:
-    case HOW_AC:
         return true;
     case HOW_CALLOUT: /* what changes the mode goes on elsewhere by itself */
         return (x86_form_info(t->insn[i].form)->attr & (XA_CTRL | XA_UD)) ||
@@ -204,17 +203,20 @@ static void liveness(struct bt_tr *t)
 /* Jump targets that lie ahead, in the page. */
 struct ahead {
     uint16_t off[BT_REGION_INSNS];
+    uint8_t kind[BT_REGION_INSNS]; /* of the jump there */
     unsigned n;
 };
 
 /* The nearest target at or behind @at; 0xffff: none. */
-static unsigned ahead_next(const struct ahead *h, unsigned at)
+static unsigned ahead_next(const struct ahead *h, unsigned at, unsigned *kind)
 {
     unsigned best = 0xffff;
 
     for (unsigned i = 0; i < h->n; i++)
-        if (h->off[i] >= at && h->off[i] < best)
+        if (h->off[i] >= at && h->off[i] < best) {
             best = h->off[i];
+            *kind = h->kind[i];
+        }
     return best;
 }
 
@@ -223,8 +225,10 @@ static void ahead_note(const struct bt_tr *t, struct ahead *h)
     unsigned i = t->n - 1;
     uint64_t off = target(t, i) - t->b->va;
 
-    if (off < t->nbytes && !(t->how[i] == HOW_CALL))
+    if (off < t->nbytes && !(t->how[i] == HOW_CALL)) {
+        h->kind[h->n] = t->kind[i];
         h->off[h->n++] = (uint16_t)off;
+    }
 }
 
 /* A region without windows runs what one of them covers, hardly more. */
@@ -232,17 +236,18 @@ static void ahead_note(const struct bt_tr *t, struct ahead *h)
 
 /* Whether a region begins there already: that one is jumped to, not made once
  * more as a part of this. */
-static bool begins_at(const struct bt_tr *t, unsigned at)
+static bool begins_at(const struct bt_tr *t, unsigned at, unsigned kind)
 {
     const struct bt_block *b = t->b;
 
     return t->n && !t->bt->check && !b->tail && !(b->mode & BT_MODE_NOWIN) &&
-           bt_block_find(t->bt, b->src + at, b->va + at, b->mode);
+           bt_block_find(t->bt, b->src + at, b->va + at, bt_mode_of(t, kind));
 }
 
 static void decode_region(struct bt_tr *t)
 {
     unsigned max = t->bt->check ? BT_BLOCK_INSNS : BT_REGION_INSNS, at = 0;
+    unsigned kind = t->b->mode & BT_MODE_KIND;
     struct ahead h = {.n = 0};
 
     if (t->b->tail)
@@ -252,7 +257,7 @@ static void decode_region(struct bt_tr *t)
     while (t->n < max && at < t->nbytes) {
         struct x86_insn *insn = &t->insn[t->n];
 
-        if (begins_at(t, at))
+        if (begins_at(t, at, kind))
             break;
         bt_text_need(t->text, (unsigned)(t->b->va & 0xfff) + at);
         if (x86_decode(t->bytes + at, t->nbytes - at, X86_MODE_64, insn) !=
@@ -263,6 +268,8 @@ static void decode_region(struct bt_tr *t)
         t->regs[t->n] = bt_regs(insn);
         t->wrote[t->n] = bt_written(insn);
         t->check[t->n] = 0;
+        t->kind[t->n] = (uint8_t)kind;
+        kind = bt_kind_after(t, t->n);
         t->n++;
         t->granules |= BIT(((t->b->va & 0xfff) + at) >> 6 & 63) |
                        BIT(((t->b->va & 0xfff) + at + insn->len - 1) >> 6 & 63);
@@ -277,7 +284,7 @@ static void decode_region(struct bt_tr *t)
         if (bt_ends(t, t->n - 1)) {
             if (t->how[t->n - 1] == HOW_CALL)
                 break; /* what follows is entered by the return, too */
-            at = ahead_next(&h, at);
+            at = ahead_next(&h, at, &kind);
             if (at == 0xffff)
                 break;
         }
@@ -318,6 +325,8 @@ static void labels(struct bt_tr *t)
         if (!direct(t, i) || t->how[i] == HOW_CALL)
             continue;
         to = index_of(t, target(t, i));
+        if (to != NO_LABEL && t->kind[to] != t->kind[i])
+            to = NO_LABEL; /* made for the other */
         t->to[i] = (uint8_t)to;
         if (to == NO_LABEL)
             continue;
@@ -410,7 +419,8 @@ bool bt_translate(struct bt *bt, struct bt_block *b, struct bt_text *text,
     t.fast = NULL;
     t.granules = 0;
     t.full = t.held = false;
-    t.zone = (b->mode & BT_MODE_ZONE) && (b->mode & BT_MODE_KIND) != TLB_SUPAC;
+    t.zone = b->mode & BT_MODE_ZONE;
+    t.kind_now = b->mode & BT_MODE_KIND;
     t.s1 = X86_R11;
     t.s2 = X86_R10;
     t.bt = bt;

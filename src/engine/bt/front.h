@@ -116,7 +116,6 @@ enum bt_how {
     HOW_POP,
     HOW_LEAVE,
     HOW_SYSTEM,
-    HOW_AC, /* goes on in another mode */
     HOW_JMP,
     HOW_JCC,
     HOW_JCXZ,
@@ -143,6 +142,7 @@ struct bt_tr {
     struct x86_insn insn[BT_REGION_INSNS];
     uint64_t va[BT_REGION_INSNS];
     uint8_t how[BT_REGION_INSNS];
+    uint8_t kind[BT_REGION_INSNS];      /* enum tlb_kind of its accesses */
     uint32_t regs[BT_REGION_INSNS];     /* bt_regs() */
     uint32_t wrote[BT_REGION_INSNS];    /* bt_written() */
     uint8_t to[BT_REGION_INSNS];        /* direct jump: index in the region */
@@ -164,6 +164,7 @@ struct bt_tr {
     struct {
         uint32_t from;
         uint64_t va;
+        uint8_t kind;
         bool held;
     } exit[BT_JUMPS_MAX]; /* jumps out of the region */
     unsigned nexits;
@@ -171,6 +172,7 @@ struct bt_tr {
     unsigned nloops;
     const struct bt_loop *fast; /* its body is being made */
     unsigned at;                /* instruction being rewritten */
+    uint8_t kind_now;           /* ... its kind of access, or what follows */
     uint32_t start;             /* its code offset */
     struct bt_cold colds[BT_COLD_MAX];
     unsigned ncold;
@@ -192,7 +194,22 @@ struct bt_opnd {
 
 static inline unsigned bt_kind(const struct bt_tr *t)
 {
-    return t->b->mode & BT_MODE_KIND;
+    return t->kind_now;
+}
+
+/* The mode of code for accesses of @kind, otherwise as the region's. */
+static inline uint32_t bt_mode_of(const struct bt_tr *t, unsigned kind)
+{
+    return (t->b->mode & ~(BT_MODE_KIND | BT_MODE_NOWIN)) | kind;
+}
+
+/* Whether instruction @i's access by @key and a constant goes by zones. With
+ * SMAP lifted most addresses are the user's, which the kernel's zones have not:
+ * only what surely is the kernel's goes by them. */
+static inline bool bt_by_zone(const struct bt_tr *t, unsigned i, unsigned key)
+{
+    return t->zone && (t->kind[i] != TLB_SUPAC || key == X86_RSP ||
+                       key == KEY_GS);
 }
 
 static inline bool bt_at_home(const struct bt_tr *t, unsigned r)
@@ -286,6 +303,8 @@ void bt_push_next(struct bt_tr *t, uint64_t v);
 
 /* ---- system.c ---- */
 
+/** bt_kind_after() - the kind of access behind instruction @i: STAC, CLAC */
+unsigned bt_kind_after(const struct bt_tr *t, unsigned i);
 /** bt_how_system() - for a system instruction: HOW_SYSTEM or HOW_CALLOUT */
 enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn);
 void bt_system(struct bt_tr *t);

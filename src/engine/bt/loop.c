@@ -369,7 +369,7 @@ static bool zoned(const struct bt_tr *t, const struct bt_loop *l)
     for (unsigned i = l->head; i <= l->last; i++)
         if (t->pin[i])
             return false;
-    return t->zone;
+    return t->zone && t->kind[l->head] != TLB_SUPAC;
 }
 
 static unsigned stream_reg(const struct bt_tr *t, const struct bt_loop *l,

@@ -147,7 +147,7 @@ static NOINLINE const void *link_to(struct bt *bt, struct bt_site *s)
         return NULL;
     b = find(bt,
              (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
-             s->va, from->mode & ~BT_MODE_NOWIN);
+             s->va, bt->mode);
     if (!b || b->tail)
         return b ? bt_quick_jump(bt, s->va) : NULL;
     /* another vCPU may be faster; whoever drops may be about to */
@@ -185,7 +185,7 @@ static const void *no_window(struct bt *bt, const struct bt_site *s)
         return NULL;
     b = find(bt,
              (const uint8_t *)((uintptr_t)from->src & PAGE) + (s->va & 0xfff),
-             s->va, from->mode | BT_MODE_NOWIN);
+             s->va, bt->mode | BT_MODE_NOWIN);
     if (!b)
         return NULL;
     if (s->s1 != X86_R11) {

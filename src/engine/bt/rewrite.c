@@ -353,7 +353,6 @@ static void rewrite_one(struct bt_tr *t)
         bt_leave(t);
         return;
     case HOW_SYSTEM:
-    case HOW_AC:
         system_insn(t, insn);
         return;
     case HOW_JMP:
@@ -388,7 +387,7 @@ void bt_map_new(struct bt_tr *t)
 /* What stands at the beginning of each instruction. */
 static void begin(struct bt_tr *t)
 {
-
+    t->kind_now = t->kind[t->at];
     if (t->leader[t->at]) {
         t->s2_has = 0;
         t->label[t->at] = t->e.at;

@@ -33,13 +33,14 @@ static bool mov_from_sreg(const struct x86_insn *insn)
            s->reg <= X86_SEG_GS;
 }
 
-/* The mode that STAC, CLAC lead to. */
-static uint32_t ac_mode(const struct bt_tr *t, const struct x86_insn *insn)
+unsigned bt_kind_after(const struct bt_tr *t, unsigned i)
 {
-    uint32_t mode = t->b->mode & ~(BT_MODE_KIND | BT_MODE_NOWIN);
-    bool off = insn->op == X86_OP_CLAC && (mode & BT_MODE_SMAP);
+    unsigned op = t->insn[i].op;
 
-    return mode | (off ? TLB_SUP : TLB_SUPAC);
+    if (user(t) || (op != X86_OP_STAC && op != X86_OP_CLAC))
+        return t->kind[i];
+    return op == X86_OP_CLAC && (t->b->mode & BT_MODE_SMAP) ? TLB_SUP
+                                                            : TLB_SUPAC;
 }
 
 enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
@@ -65,12 +66,8 @@ enum bt_how bt_how_system(const struct bt_tr *t, const struct x86_insn *insn)
     case X86_OP_CLI:
     case X86_OP_STI:
     case X86_OP_SWAPGS:
-        inl = !user(t);
-        break;
     case X86_OP_STAC:
     case X86_OP_CLAC:
-        if (!user(t) && ac_mode(t, insn) != (mode & ~BT_MODE_NOWIN))
-            return HOW_AC;
         inl = !user(t);
         break;
     default:
@@ -353,24 +350,18 @@ void bt_rflags(struct bt_tr *t)
         e_mov(e, X86_RAX, keep);
 }
 
-/* The kind of access is baked into code: on to code of the other kind, by its
- * branch cache. */
+/* What follows makes accesses of another kind; C is told. */
 static void set_ac(struct bt_tr *t, const struct x86_insn *insn)
 {
-    uint32_t mode = ac_mode(t, insn), k = mode & BT_MODE_KIND;
-    uint64_t next = t->va[t->at] + insn->len;
+    unsigned kind = bt_kind_after(t, t->at);
     struct emit *e = &t->e;
-    bool held = t->held;
 
     gs_put(e, BT_ACL, insn->op == X86_OP_STAC ? (uint32_t)X86_FL_AC : 0);
-    if (mode == (t->b->mode & ~BT_MODE_NOWIN))
+    if (kind == bt_kind(t))
         return;
-    t->b->moves = false; /* nobody's but the kernel's */
-    e_gs_imm(e, offsetof(struct bt, mode), mode);
-    bt_unhold(t);
-    e_mov_imm(e, X86_R11, next);
-    e_jmp_gs(e, (unsigned)BT_IB(k) + 8 * bt_ib_index(k, next));
-    t->held = held; /* what follows is jumped to */
+    e_gs_imm(e, offsetof(struct bt, mode), bt_mode_of(t, kind));
+    t->kind_now = (uint8_t)kind;
+    t->s2_has = 0;
 }
 
 void bt_system(struct bt_tr *t)

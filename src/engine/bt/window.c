@@ -243,12 +243,13 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     uint16_t ver = reg ? pl->now[ref->key].ver : 0;
     int64_t lo = ref->off + (reg ? pl->now[ref->key].delta : 0);
     int64_t hi = lo + ref->size;
-    int64_t max = t->zone               ? 2 * BT_NEAR
+    bool zone = bt_by_zone(t, i, ref->key);
+    int64_t max = zone                  ? 2 * BT_NEAR
                   : ref->key == X86_RSP ? STACK_SPAN_MAX
                                         : SPAN_MAX;
     struct bt_win *w;
 
-    if (t->zone &&
+    if (zone &&
         (!reg || lo < -BT_NEAR || hi > BT_NEAR)) /* access_zone has no need */
         return;
     if (ref->key == KEY_NONE || (reg && (lo < -BT_REACH || hi > BT_REACH)))
@@ -295,13 +296,18 @@ static bool may_pass(const struct bt_tr *t, unsigned i, unsigned key)
 static void place(struct planner *pl, struct bt_win *w)
 {
     struct bt_tr *t = pl->t;
+    bool zone = bt_by_zone(t, w->at, w->key);
     unsigned p = w->at;
 
-    while (!t->zone && t->live[p] && p > pl->segment &&
+    while (!zone && t->live[p] && p > pl->segment &&
            may_pass(t, p - 1, w->key) &&
            (w->key >= 16 || pl->at[p - 1][w->key].ver == w->ver))
         p--;
-    if (!t->zone && !t->live[p]) {
+    /* Behind LFENCE nothing is done ahead of its time: not what it is about,
+     * and not the look-up. */
+    while (!zone && p > pl->segment && t->insn[p - 1].op == X86_OP_LFENCE)
+        p--;
+    if (!zone && !t->live[p]) {
         w->hoisted = p != w->at;
         w->at = (uint8_t)p;
     }
@@ -362,14 +368,15 @@ static void finish(struct planner *pl, unsigned end)
     pl->first = t->nwins;
 }
 
-/* Whether C may come in at @i, or the GS base changes. */
+/* Whether C may come in at @i, or the GS base or the kind of access changes. */
 static bool parts(const struct bt_tr *t, unsigned i)
 {
     unsigned op = t->insn[i].op;
 
     return t->how[i] == HOW_CALLOUT ||
            (t->how[i] == HOW_SYSTEM &&
-            (op == X86_OP_STI || op == X86_OP_SWAPGS));
+            (op == X86_OP_STI || op == X86_OP_SWAPGS || op == X86_OP_STAC ||
+             op == X86_OP_CLAC));
 }
 
 void bt_windows(struct bt_tr *t)

@@ -338,11 +338,16 @@ bool bt_zones_have(const struct engine_part *part, uint64_t host)
 static bool miss(struct bt *bt, uint64_t distance)
 {
     struct zones *z = bt->part->zones;
-    unsigned guest = zone_guest((uintptr_t)z->nowhere - distance);
     bool user = bt->mode & BT_MODE_CPL3;
+    unsigned guest;
     uint64_t e[2];
 
     bt->st.zone_nowhere++;
+    if (distance == bt->seghost[0]) /* an access by FS, by GS */
+        distance -= bt->fsbase;
+    else if (distance == bt->seghost[1])
+        distance -= bt->gsbase;
+    guest = zone_guest((uintptr_t)z->nowhere - distance);
     if (zone_nowhere(z, guest) != distance || user != (guest < 128) ||
         mem_read(z->mem, gpa((bt->cpu->cr3 & X86_PTE_ADDR) + 16 * guest), e,
                  sizeof e) ||

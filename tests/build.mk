@@ -30,11 +30,12 @@ $(foreach t,blocks_test blocks_excuse_test,\
     $(eval CFLAGS_src/engine/bt/$t := -I.))
 $(foreach f,$(BLOCKS),$(eval CFLAGS_tests/bt/blocks_$f := -I.))
 # Only what is listed stands in translated code.
-EMITTED_OBJ := $(O)/tests/bt/emitted.o $(O)/tests/bt/emitted_val.o
+EMITTED_OBJ := $(patsubst %,$(O)/tests/bt/%.o,emitted emitted_mem emitted_val)
 $(O)/test/engine/bt/emitted_test: $(EMITTED_OBJ) $(FORMS_OBJ)
 LDLIBS_src/engine/bt/emitted_test = $(EMITTED_OBJ) $(FORMS_OBJ) $(LIB) $(LDLIBS)
 CFLAGS_src/engine/bt/emitted_test := -I.
 CFLAGS_tests/bt/emitted := -I.
+CFLAGS_tests/bt/emitted_mem := -I.
 CFLAGS_tests/bt/emitted_val := -I.
 # What zones map, against a model.
 $(O)/test/engine/bt/zone_test: $(FORMS_OBJ)

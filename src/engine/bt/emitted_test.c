@@ -8,6 +8,9 @@
  *   emitted_test --count N [--seed S] [--jobs J]
  *   emitted_test --seed S --one           one string, printed with its code
  *   emitted_test --hex BYTES              these bytes; --seed gives the mode
+ *
+ * And what is emitted with one field of another kind of access in place of its
+ * own must not be allowed.
  */
 #include "base/test.h"
 #include "engine/bt/priv.h"
@@ -24,6 +27,8 @@
 #define POOL          16384U
 #define STRING_MAX    96U
 #define REPORTS_MAX   5U
+#define AC_OFTEN      24U  /* of STAC, CLAC, to one of others */
+#define SPOILT        6000 /* regions that are spoilt, each in all ways */
 
 struct run {
     struct tvm *t;
@@ -64,7 +69,7 @@ static void prefer_scratch(struct rnd *rnd, uint8_t *b,
 static void fill_pool(struct run *r)
 {
     struct rnd rnd = {.s = 7};
-    unsigned forms[2 * X86_FORM_COUNT], n = 0;
+    unsigned forms[2 * X86_FORM_COUNT + 2 * AC_OFTEN], n = 0;
 
     for (unsigned f = 1; f < X86_FORM_COUNT; f++) {
         const struct x86_form_info *fi = x86_form_info(f);
@@ -72,9 +77,11 @@ static void fill_pool(struct run *r)
         if (fi->attr & XA_NO64)
             continue;
         forms[n++] = f;
-        if (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH ||
-            fi->op == X86_OP_STAC || fi->op == X86_OP_CLAC)
+        if (fi->cls == X86_CLS_INT || fi->cls == X86_CLS_BRANCH)
             forms[n++] = f; /* twice */
+        if (fi->op == X86_OP_STAC || fi->op == X86_OP_CLAC)
+            for (unsigned i = 1; i < AC_OFTEN; i++)
+                forms[n++] = f;
     }
     for (unsigned i = 0; i < POOL;) {
         uint8_t b[CORPUS_INSN_ROOM];
@@ -173,15 +180,32 @@ static void report(struct run *r, uint64_t seed, const char *what,
     emitted_dump(r->m);
 }
 
-static void one(struct run *r, uint64_t seed)
+/* Where the next region goes. */
+struct ends {
+    uint32_t code, cold, sites, cells, maps;
+};
+
+static struct ends ends_of(const struct bt *bt)
+{
+    return (struct ends){bt->code_at, bt->cold_at, bt->nsites, bt->ncells,
+                         bt->nmaps};
+}
+
+static void ends_back(struct bt *bt, const struct ends *e)
+{
+    bt->code_at = e->code;
+    bt->cold_at = e->cold;
+    bt->nsites = e->sites;
+    bt->ncells = e->cells;
+    bt->nmaps = e->maps;
+}
+
+/* The string of @seed, translated. Return: false: nothing was. */
+static bool translate(struct run *r, uint64_t seed)
 {
     struct rnd rnd = {.s = seed * UINT64_C(0x9e3779b97f4a7c15)};
     struct bt *bt = r->bt;
     struct bt_block *b = &bt->blocks[0];
-    uint32_t code = bt->code_at, cold = bt->cold_at, sites = bt->nsites;
-    uint32_t cells = bt->ncells, maps = bt->nmaps;
-    const char *what = NULL;
-    char text[160] = "";
     uint64_t page;
 
     rnd_u64(&rnd);
@@ -197,8 +221,19 @@ static void one(struct run *r, uint64_t seed)
     bt->part->adx = rnd_pct(&rnd, 80);
     memcpy(r->text.b, r->page, sizeof r->page);
     r->text.have = ~UINT64_C(0);
-    if (bt_translate(bt, b, &r->text, r->len)) {
-        what = emitted_check(r->m, bt, b, sites, text, sizeof text);
+    return bt_translate(bt, b, &r->text, r->len);
+}
+
+static void one(struct run *r, uint64_t seed)
+{
+    struct bt *bt = r->bt;
+    struct bt_block *b = &bt->blocks[0];
+    struct ends ends = ends_of(bt);
+    const char *what = NULL;
+    char text[160] = "";
+
+    if (translate(r, seed)) {
+        what = emitted_check(r->m, bt, b, ends.sites, text, sizeof text);
         r->strings++;
         r->insns += b->ninsns;
     }
@@ -206,11 +241,7 @@ static void one(struct run *r, uint64_t seed)
         report(r, seed, what, text);
     else if (r->verbose)
         report(r, seed, "nothing", "");
-    bt->code_at = code;
-    bt->cold_at = cold;
-    bt->nsites = sites;
-    bt->ncells = cells;
-    bt->nmaps = maps;
+    ends_back(bt, &ends);
 }
 
 /* Bytes in hexadecimal, at the page's beginning. */
@@ -295,6 +326,145 @@ TEST(emitted_random_seed)
     CHECK_EQ(sample((uint64_t)ts.tv_sec << 20, SAMPLE_RANDOM), 0);
 }
 
+/* ---- of another kind ---- */
+
+/* What takes the place of struct bt's field at @d for kind @k, if it is one of
+ * kind @own's; 0: it is not. */
+static uint32_t field_of_kind(uint32_t d, unsigned own, unsigned k)
+{
+    const struct {
+        uint32_t at[2], n;
+    } f[] = {
+        {{BT_TLB_R(own), BT_TLB_R(k)}, 1},
+        {{BT_TLB_W(own), BT_TLB_W(k)}, 1},
+        {{BT_TLB_HOST(own), BT_TLB_HOST(k)}, 1},
+        {{BT_STK(own), BT_STK(k)}, 3},
+        {{BT_IBMASK(own), BT_IBMASK(k)}, 1},
+        {{BT_IB(own), BT_IB(k)}, BT_IB_N},
+        {{BT_ZONE(own), BT_ZONE(k)}, 256},
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(f); i++)
+        if (f[i].at[0] != f[i].at[1] && d - f[i].at[0] < 8 * f[i].n)
+            return f[i].at[1] + (d - f[i].at[0]);
+    return 0;
+}
+
+struct spoil {
+    struct run *r;
+    uint32_t site; /* first */
+    uint64_t seed, tried, missed;
+};
+
+/* Whether the region is still allowed with @v in place of what is at @at. */
+static void spoil32(struct spoil *q, uint32_t at, uint32_t v)
+{
+    struct bt *bt = q->r->bt;
+    uint32_t was;
+    char text[160];
+
+    memcpy(&was, bt->rw + at, 4);
+    if (was == v)
+        return;
+    memcpy(bt->rw + at, &v, 4);
+    q->tried++;
+    if (!emitted_check(q->r->m, bt, &bt->blocks[0], q->site, text,
+                       sizeof text) &&
+        q->missed++ < REPORTS_MAX)
+        printf("  ALLOWED: %08x at %08x for %08x; see --seed %" PRIu64
+               " --one\n",
+               v, at, was, q->seed);
+    memcpy(bt->rw + at, &was, 4);
+}
+
+/* The mode word's store: another kind, another mode, left out (it becomes a
+ * site's store, which may stand anywhere). */
+static void spoil_mode(struct spoil *q, uint32_t disp, uint32_t imm)
+{
+    uint32_t was, site = q->site;
+    uint8_t *p = q->r->bt->rw;
+
+    memcpy(&was, p + imm, 4);
+    spoil32(q, imm, was ^ (TLB_SUP ^ TLB_SUPAC));
+    spoil32(q, imm, was & ~BT_MODE_KIND);
+    spoil32(q, imm, was ^ BT_MODE_NOWIN);
+    spoil32(q, imm, was ^ BT_MODE_ZONE);
+    if (q->r->bt->nsites == site)
+        return;
+    memcpy(p + imm, &site, 4);
+    spoil32(q, disp, BT_SITE);
+    memcpy(p + imm, &was, 4);
+}
+
+static void spoil_insn(struct spoil *q, uint32_t at, const struct x86_insn *i)
+{
+    uint32_t imm = at + i->len - 4, disp = imm - i->imm_len, mode, rel;
+
+    mode = q->r->bt->blocks[0].mode;
+    if ((i->prefix & X86_PFX_SEG) && i->seg == X86_SEG_GS) {
+        disp = at + i->len - i->imm_len - 4;
+        for (unsigned own = 0; own < 3; own++)
+            for (unsigned k = 0; k < 3; k++) {
+                uint32_t to = field_of_kind((uint32_t)i->disp, own, k);
+
+                if (to)
+                    spoil32(q, disp, to);
+            }
+        if (i->disp == (int64_t)offsetof(struct bt, mode))
+            spoil_mode(q, disp, imm);
+        if (i->disp == BT_ACL && i->imm_len && (mode & BT_MODE_SMAP))
+            spoil32(q, imm, (uint32_t)i->imm ^ (uint32_t)X86_FL_AC);
+    }
+    if (i->op != X86_OP_JMP || i->opnd[0].kind != X86_OPND_REL)
+        return;
+    rel = (uint32_t)i->imm;
+    for (unsigned k = 0; k < 6; k++)
+        if (at + i->len + rel == BT_STK_THUNK(k / 2, k % 2))
+            for (unsigned j = 0; j < 6; j++)
+                spoil32(q, imm,
+                        rel + (BT_STK_THUNK(j / 2, j % 2) -
+                               BT_STK_THUNK(k / 2, k % 2)));
+}
+
+static void spoil_span(struct spoil *q, uint32_t at, uint32_t end)
+{
+    struct x86_insn i;
+
+    for (; at < end; at += i.len) {
+        if (x86_decode(q->r->bt->rw + at, end - at, X86_MODE_64, &i) !=
+            X86_DEC_OK)
+            return;
+        spoil_insn(q, at, &i);
+    }
+}
+
+TEST(other_kinds_are_found)
+{
+    static struct run r;
+    struct spoil q = {.r = &r};
+
+    if (!run_open(&r))
+        SKIP("this host cannot run translated code");
+    for (q.seed = 1; q.seed <= SPOILT; q.seed++) {
+        struct ends ends = ends_of(r.bt);
+        const struct bt_block *b = &r.bt->blocks[0];
+
+        q.site = ends.sites;
+        if (translate(&r, q.seed)) {
+            spoil_span(&q, b->indirect, b->code_end);
+            spoil_span(&q, b->cold, b->cold_end);
+        }
+        ends_back(r.bt, &ends);
+    }
+    printf("  fields of another kind: %" PRIu64 ", %" PRIu64 " allowed\n",
+           q.tried, q.missed);
+    CHECK(q.tried > SPOILT);
+    CHECK_EQ(q.missed, 0);
+    run_close(&r);
+}
+
+/* ---- empty entries ---- */
+
 /* An empty entry's key lets no address of its index pass, also where adding
  * the size wraps around. */
 static unsigned hits(uint64_t key, unsigned i)
@@ -355,9 +525,9 @@ static int soak(uint64_t seed, uint64_t count, unsigned jobs)
 
 int main(int argc, char **argv)
 {
-    static const struct test_case cases[] = {CASE(emitted_fixed_seed),
-                                             CASE(emitted_random_seed),
-                                             CASE(empty_entries_never_hit)};
+    static const struct test_case cases[] = {
+        CASE(emitted_fixed_seed), CASE(emitted_random_seed),
+        CASE(other_kinds_are_found), CASE(empty_entries_never_hit)};
     uint64_t seed = 1, count = SAMPLE_FIXED;
     unsigned jobs = 1;
     const char *hex = NULL;

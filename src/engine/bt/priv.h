@@ -366,7 +366,7 @@ struct bt {
 #define BT_MODE_FSGS  256U        /* CR4.FSGSBASE */
 #define BT_MODE_SMAP  512U        /* CR4.SMAP */
 #define BT_MODE_NOWIN 64U         /* each access is checked by itself */
-#define BT_MODE_ZONE  1024U       /* memory by zones; with SUPAC: not yet */
+#define BT_MODE_ZONE  1024U       /* memory by zones; with SUPAC: some */
 #define BT_MODE_NONE  0xffffffffU /* not translated: interpret */
 
 /* What each segment has of all. */

@@ -26,7 +26,7 @@ static bool still(struct zones *z, const struct x86_cpu *cpu,
         need |= X86_PTE_RW | X86_PTE_D;
     if (shift != e->shift || (pte & need) != need)
         return false;
-    if (e->win == ZONE_KERNEL && (pte & X86_PTE_US)) /* SMAP is on */
+    if (e->win == ZONE_KERNEL && (pte & X86_PTE_US)) /* SMAP */
         return false;
     if (e->win != ZONE_KERNEL && (pte & X86_PTE_G))
         return false;

@@ -393,9 +393,11 @@ bool zone_map_fault(struct bt *bt, unsigned win, uint64_t va, bool write)
         bt->st.zone_walks++;
         return false;
     }
-    /* INVLPG of a user's global page would concern all PCIDs' windows. */
+    /* INVLPG of a user's global page would concern all PCIDs' windows. A page
+     * of the kernel's half that users may read is the kernel's only while SMAP
+     * is off, on this vCPU. */
     if (!mem_is_ram(z->mem, gpa(w.gpa.v & ~UINT64_C(4095)), 4096) ||
-        (win != ZONE_KERNEL && w.global)) {
+        (win == ZONE_KERNEL ? (w.allow & X86_ALLOW_USER_R) != 0 : w.global)) {
         bt->st.zone_odd++;
         return false;
     }

@@ -503,6 +503,11 @@ static bool reach(struct model *m, unsigned c)
 
     bt->cpu->cpl = user ? 3 : 0;
     bt->mode = user ? TLB_USER | BT_MODE_CPL3 : TLB_SUP;
+    bt->cpu->cr4 |= X86_CR4_SMAP;
+    if (!user && rnd_pct(&m->rnd, 30)) { /* what is mapped is for others, too */
+        bt->cpu->cr4 &= ~X86_CR4_SMAP;
+        bt->mode = TLB_SUPAC;
+    }
     if (!bt->zoned[!user])
         return true;
     if (user)

@@ -410,8 +410,7 @@ static void window_check(struct bt_tr *t, const struct bt_win *w)
 void bt_window_checks(struct bt_tr *t)
 {
     for (unsigned k = t->check[t->at]; k; k = t->win[k - 1].next)
-        (bt_by_zone(t, t->at, t->win[k - 1].key) ? window_zone
-                                                 : window_check)(
+        (bt_by_zone(t, t->at, t->win[k - 1].key) ? window_zone : window_check)(
             t, &t->win[k - 1]);
 }
 

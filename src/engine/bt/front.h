@@ -208,8 +208,8 @@ static inline uint32_t bt_mode_of(const struct bt_tr *t, unsigned kind)
  * only what surely is the kernel's goes by them. */
 static inline bool bt_by_zone(const struct bt_tr *t, unsigned i, unsigned key)
 {
-    return t->zone && (t->kind[i] != TLB_SUPAC || key == X86_RSP ||
-                       key == KEY_GS);
+    return t->zone &&
+           (t->kind[i] != TLB_SUPAC || key == X86_RSP || key == KEY_GS);
 }
 
 static inline bool bt_at_home(const struct bt_tr *t, unsigned r)

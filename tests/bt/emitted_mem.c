@@ -257,6 +257,14 @@ static const char *gate(struct emitted *m, const struct insn *h, unsigned n,
         if (site->kind != s->kind)
             return "a miss of another kind of access";
         return emitted_arrive(m, h, site->start, s->kind);
+    case BT_W_SYSCALL:
+    case BT_W_SYSRET:
+    case BT_W_IRET:
+        if (site->quick != BT_Q_SYSCALL + (n - BT_W_SYSCALL))
+            return "a gate of another instruction";
+        if (n != BT_W_SYSCALL && (m->b->mode & BT_MODE_CPL3))
+            return "a supervisor's gate";
+        return emitted_arrive(m, h, site->next, s->kind);
     case BT_G_CALLOUT:
         return emitted_arrive(m, h, site->next, s->kind);
     case BT_G_LINK:

@@ -67,7 +67,41 @@ AT(seghost[1], BT_SEGHOST(1));
 AT(zone_user, BT_ZONE(0));
 AT(ib_sup[1], BT_IB(2));
 _Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");
-_Static_assert(offsetof(struct x86_cpu, rflags) == 136, "");
+AT(mode, BT_MODE_NOW);
+AT(zone_late_n, BT_LATE);
+AT(zoned, BT_ZONED(0));
+AT(pf_known, BT_PF);
+AT(sys_kind, BT_SYS_KIND);
+AT(sys_tlb, BT_SYS_TLB);
+AT(sys_ib, BT_SYS_IB);
+AT(iret.sel, BT_IRET_SEL);
+AT(iret.cs_at, BT_IRET_CS);
+AT(iret.ss_off, BT_IRET_SSOFF);
+AT(iret.cs_raw, BT_IRET_CSRAW);
+AT(iret.ss_raw, BT_IRET_SSRAW);
+AT(iret.cs, BT_IRET_CSSEG);
+AT(iret.ss, BT_IRET_SSSEG);
+#define X_AT(field, off)                                                       \
+    _Static_assert(offsetof(struct x86_cpu, field) == (off), "")
+X_AT(rflags, X_RFLAGS);
+X_AT(seg[X86_SEG_ES], X_ES);
+X_AT(seg[X86_SEG_CS], X_CS);
+X_AT(seg[X86_SEG_SS], X_SS);
+X_AT(seg[X86_SEG_DS], X_DS);
+X_AT(seg[X86_SEG_FS], X_FS);
+X_AT(seg[X86_SEG_GS], X_GS);
+X_AT(cpl, X_CPL);
+X_AT(nmi_blocked, X_NMI_BLOCKED);
+X_AT(nmi_pending, X_NMI_PENDING);
+X_AT(msr.star, X_STAR);
+X_AT(msr.lstar, X_LSTAR);
+X_AT(msr.fmask, X_FMASK);
+_Static_assert(BT_MODE_KIND == 3 && BT_MODE_CPL3 == 4 && BT_MODE_ZONE == 1024 &&
+                   sizeof(struct x86_seg) == 24 &&
+                   offsetof(struct x86_seg, limit) == 8 &&
+                   offsetof(struct x86_seg, attr) == 12 &&
+                   offsetof(struct x86_seg, sel) == 16,
+               "sys.S");
 
 bool bt_host_ok(char *why, size_t n)
 {

@@ -16,7 +16,7 @@ BT_NOVEC_SRC := $(filter-out %_test.c %_fuzz.c %_gen.c,$(wildcard src/cpu/x86/*.
 $(foreach f,$(BT_NOVEC_SRC:.c=),$(eval CFLAGS_$(f) += $(BT_NOVEC)))
 $(foreach f,$(BT_QUICK_SRC:.c=),$(eval CFLAGS_$(f) := -mgeneral-regs-only \
     -fno-stack-protector $(BT_NOLOOP)))
-LIB_OBJ += $(addprefix $(O)/src/engine/bt/,gate.o vec.o)
+LIB_OBJ += $(addprefix $(O)/src/engine/bt/,gate.o sys.o vec.o)
 # objects of other flags must not stay
 $(patsubst %.c,$(O)/%.o,$(BT_NOVEC_SRC) $(BT_QUICK_SRC)): src/engine/bt/build.mk
 

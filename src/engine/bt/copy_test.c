@@ -47,7 +47,9 @@
     "\x51\x4c\x8d\x0d\xf8\xef\xff\xff\x49\x29\xd9\x49\x83\xe1\x3f\x59"         \
     "\xe9\xeb\xf2\xff\xff"
 
-#define SLOTS 4U
+#define SYSCALL_AT 0x600U
+
+#define SLOTS      4U
 static const uint8_t slot[SLOTS] = {1, 3, 0xab, 0xff};
 
 /* Where the code lies in each of the user's aliases. */
@@ -247,7 +249,34 @@ TEST(no_copy_of_what_was_written)
     }
 }
 
-TEST_MAIN(CASE(regions_are_copied_for_other_addresses),
+/* add eax, ebx; syscall: it says where it was. */
+TEST(syscall_is_copied)
+{
+    struct world w;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    tvm_poke(w.b, TVM_CODE + SYSCALL_AT, "\x01\xd8\x0f\x05", 4);
+    for (unsigned i = 0; i < 2 * SLOTS; i++) {
+        struct x86_cpu *cpu = &w.b->cpus[0];
+        uint64_t made = copies(&w);
+        struct exit_rec x;
+
+        start(cpu, base(i / 2), 1);
+        cpu->rip += SYSCALL_AT;
+        cpu->msr.star = UINT64_C(0x0010000800000000);
+        cpu->msr.lstar = TVM_VEC(40);
+        cpu->msr.fmask = 0x257fd5;
+        bt_engine.vcpu_run(w.b->v[0], 0, &x);
+        CHECK_EQ(x.reason, EXIT_HLT);
+        CHECK_EQ(cpu->rip, TVM_VEC(40) + 1);
+        CHECK_EQ(cpu->gpr[X86_RCX], base(i / 2) + TVM_CODE + SYSCALL_AT + 4);
+        CHECK_EQ(copies(&w), made + (i && i % 2 == 0));
+    }
+}
+
+TEST_MAIN(CASE(syscall_is_copied), CASE(regions_are_copied_for_other_addresses),
           CASE(regions_of_zones_are_copied),
           CASE(regions_are_copied_on_hosts_without_adx),
           CASE(no_copy_of_what_was_written))

@@ -13,7 +13,6 @@
 #include "engine/bt/layout.h"
 
 #define GPR(i) (8 * (i))
-#define RFLAGS 136
 #define XSTATE_BV 512
 #define ARITH  0x8d5
 #define HELD   0x40600 /* bt_sys_out has taken them */
@@ -51,8 +50,8 @@ load:
     andl $1, %eax
     orl %eax, %gs:BT_X87
 2:  movq %gs:BT_CPU, %rcx
-    movl RFLAGS(%rcx), %eax
-    andl $~(ARITH | HELD), RFLAGS(%rcx)
+    movl X_RFLAGS(%rcx), %eax
+    andl $~(ARITH | HELD), X_RFLAGS(%rcx)
     movl %eax, %edx
     movb %al, %ah
     shrl $11, %edx
@@ -108,10 +107,10 @@ full:
     shll $11, %ecx
     andl $ARITH, %edx
     orl %edx, %ecx
-    movq RFLAGS(%rbx), %rdx
+    movq X_RFLAGS(%rbx), %rdx
     andq $~ARITH, %rdx
     orq %rdx, %rcx
-    movq %rcx, RFLAGS(%rbx)
+    movq %rcx, X_RFLAGS(%rbx)
     movq %gs:BT_SELF, %rdi
     call bt_dispatch
     testq %rax, %rax
@@ -188,6 +187,7 @@ func bt_fault_gate
     .globl bt_gate_table
     .hidden bt_gate_table
 bt_gate_table:
-    .quad gate_0, gate_1, gate_2, gate_3, gate_4, 0, 0, 0
+    .quad gate_0, gate_1, gate_2, gate_3, gate_4
+    .quad bt_sys_call, bt_sys_ret, bt_sys_iret
 
     .section .note.GNU-stack, "", @progbits

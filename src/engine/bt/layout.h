@@ -49,10 +49,45 @@
 
 /* What is to be added to addresses of a zone (zone.h): by address bits 40-47;
  * the user's lie in the pages of its address space. */
-#define BT_ZONE(k) ((k) ? 0x800 : 0x1800)
+#define BT_ZONE_SUP  0x800
+#define BT_ZONE_USER 0x1800
+#define BT_ZONE(k)   ((k) ? BT_ZONE_SUP : BT_ZONE_USER)
 
 /* Zones: host addresses of the bases of FS (0) and GS (1). */
 #define BT_SEGHOST(i) (0x380 + 8 * (i))
+
+/* SYSCALL and kin without C: sys.S */
+#define BT_MODE_NOW 0x390 /* u32: mode word of the code that runs */
+#define BT_LATE     0x394 /* u32: not 0: C is wanted before user code */
+#define BT_ZONED(k) (0x398 + 4 * (k)) /* u32: mode bit; 0: user's code */
+#define BT_PF       0x3a0 /* u32: not 0: IRET may go back to what faulted */
+#define BT_SYS_KIND 0x3a4 /* u32: the kernel's, AC clear; 0: C looks */
+#define BT_SYS_TLB  0x3a8 /* what its tables lie behind the user's */
+#define BT_SYS_IB   0x3b0
+/* IRET to user code: selectors (CS, SS), address of CS's descriptor, the two as
+ * they were, how far apart they are, and what they say */
+#define BT_IRET_SEL   0x3b8 /* u32 */
+#define BT_IRET_CS    0x3c0
+#define BT_IRET_SSOFF 0x3c8
+#define BT_IRET_CSRAW 0x3d0
+#define BT_IRET_SSRAW 0x3d8
+#define BT_IRET_CSSEG 0x3e0
+#define BT_IRET_SSSEG 0x3f8
+
+/* Offsets into struct x86_cpu */
+#define X_RFLAGS      136
+#define X_ES          192
+#define X_CS          216
+#define X_SS          240
+#define X_DS          264
+#define X_FS          288
+#define X_GS          312
+#define X_CPL         468
+#define X_NMI_BLOCKED 471
+#define X_NMI_PENDING 472
+#define X_STAR        568
+#define X_LSTAR       576
+#define X_FMASK       592
 
 #define BT_LOOP(i)    (0x340 + 8 * (i)) /* 6: of a loop that runs: loop.c */
 
@@ -76,6 +111,10 @@
 #define BT_G_LINK    2 /* direct jump to site's address: find it, link it */
 #define BT_G_IB      3 /* indirect jump to BT_RIP missed; no site */
 #define BT_G_LEAVE   4 /* a request stands; site's address is next */
+/* Ways to gates 5 to 7, whose number they have: sys.S */
+#define BT_W_SYSCALL 5
+#define BT_W_SYSRET  6
+#define BT_W_IRET    7
 /* ... of the quick gate to the full one: */
 #define BT_G_AGAIN 5 /* begin site's instruction again */
 #define BT_G_FAULT 6 /* site's access faulted: cpu->exc */

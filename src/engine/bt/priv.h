@@ -175,6 +175,14 @@ struct bt_stk {
 /* A key that only a page has whose accesses fault on the host, too. */
 #define BT_STK_NONE BIT(63)
 
+/* The last IRET to user code, for sys.S: layout.h. */
+struct bt_iret {
+    uint32_t sel;
+    uint64_t cs_at, ss_off, cs_raw, ss_raw;
+    struct x86_seg cs, ss;
+    struct x86_dtr gdt; /* C only: where that was */
+};
+
 struct bt_check_stats {
 #define STAT(name, help) uint64_t name;
 #include "engine/bt/check.def"
@@ -285,7 +293,14 @@ struct bt {
     uint64_t flpext, flpdep, dfl;
     uint8_t pad3[0x380 - 0x338];
     uint64_t seghost[2];
-    uint8_t pad4[0x800 - 0x390];
+    uint32_t mode;        /* of the code that runs */
+    uint32_t zone_late_n; /* user pages to be dropped before user code runs */
+    uint32_t zoned[2];    /* BT_MODE_ZONE or 0: user's, supervisor's code */
+    uint32_t pf_known;    /* pf_*: of a #PF in user code */
+    uint32_t sys_kind;
+    uint64_t sys_tlb, sys_ib;
+    struct bt_iret iret;
+    uint8_t pad4[0x800 - 0x420];
     uint64_t zone_sup[256];
     struct bt_stk stk_user;
     uint8_t pad2[0x800 - 24];
@@ -312,12 +327,10 @@ struct bt {
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
     uint64_t flushed;                /* times that TLB entries were dropped */
     uint64_t pf_rip, pf_va; /* the last #PF that the quick gate delivered */
-    bool pf_write, pf_known;
+    bool pf_write;
     struct interp *in;
     struct engine_part *part;
     struct x86_lin_ops lin;
-    uint32_t mode;     /* of the code that runs */
-    uint32_t zoned[2]; /* BT_MODE_ZONE or 0: user's, supervisor's code */
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen;      /* interp's generation of the upper half in tlb[] */
@@ -334,7 +347,6 @@ struct bt {
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
     uint32_t code_at, cold_at, ncells, nsites, nmaps, nrelocs;
-    uint32_t zone_late_n; /* user pages to be dropped before user code runs */
     uint64_t zone_late[BT_ZONE_LATE];
     void *zone_whole;     /* 2 MiB that had better be one page of the host's */
     uint32_t zone_failed; /* block + 1 whose zone faulted for good */

@@ -55,7 +55,7 @@ static bool gate_get(struct bt *bt, unsigned vector, struct gate *g)
 {
     const struct x86_cpu *cpu = bt->cpu;
     const uint8_t *p;
-    uint64_t raw;
+    uint64_t raw, desc;
     unsigned sel;
 
     if (vector * 16 + 15 > cpu->idtr.limit)
@@ -68,7 +68,7 @@ static bool gate_get(struct bt *bt, unsigned vector, struct gate *g)
     sel = (unsigned)(raw >> 16) & 0xfffc;
     /* present, no segment, an interrupt or trap gate, no stack table */
     if ((raw >> 40 & 0x9e) != 0x8e || (raw >> 32 & 7) ||
-        !bt_q_desc(bt, sel, 0, &g->cs) || !code64_ok(g->cs.attr))
+        !bt_q_desc(bt, sel, 0, &g->cs, &desc) || !code64_ok(g->cs.attr))
         return false;
     g->trap = raw >> 40 & 1;
     g->rip = (raw & 0xffff) | (raw >> 48) << 16 | ld64(p + 8) << 32;

@@ -108,7 +108,9 @@ uint8_t *bt_q_at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
                  bool write);
 
 /** bt_q_desc() - a descriptor of the GDT, present, accessed, a segment, not
- * conforming, of privilege @cpl. Return: false: it is another. */
-bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d);
+ * conforming, of privilege @cpl; *raw: as it is there. Return: false: it is
+ * another. */
+bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d,
+               uint64_t *raw);
 
 #endif

@@ -72,7 +72,8 @@ uint8_t *bt_q_at(struct bt *bt, enum tlb_kind kind, uint64_t va, unsigned n,
     return (uint8_t *)(uintptr_t)(bt->view->tlb[kind].delta[i] + va);
 }
 
-bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d)
+bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d,
+               uint64_t *at)
 {
     struct x86_cpu *cpu = bt->cpu;
     uint32_t off = sel & 0xfff8U, attr;
@@ -84,7 +85,7 @@ bool bt_q_desc(struct bt *bt, unsigned sel, unsigned cpl, struct x86_seg *d)
     p = bt_q_at(bt, implicit_kind(cpu), cpu->gdtr.base + off, 8, false);
     if (!p)
         return false;
-    raw = ld64(p);
+    raw = *at = ld64(p);
     attr = (uint32_t)(raw >> 40) & 0xf0ffU;
     if (!(attr & X86_SEG_P) || !(attr & X86_SEG_S) ||
         !(attr & X86_TYPE_ACCESSED) || X86_SEG_DPL(attr) != cpl)
@@ -158,12 +159,14 @@ static const void *do_sysret(struct bt *bt)
 /* ---- IRET ---- */
 
 static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
-                      struct x86_seg *cs, struct x86_seg *ss)
+                      struct bt_iret *r)
 {
     unsigned cpl = cs_sel & 3;
+    struct x86_seg *ss = &r->ss;
 
-    if ((cpl != 0 && cpl != 3) || !bt_q_desc(bt, cs_sel, cpl, cs) ||
-        !code64_ok(cs->attr))
+    if ((cpl != 0 && cpl != 3) ||
+        !bt_q_desc(bt, cs_sel, cpl, &r->cs, &r->cs_raw) ||
+        !code64_ok(r->cs.attr))
         return false;
     if (!(ss_sel & 0xfffc) && cpl == 0 && (ss_sel & 3) == 0) {
         ss->base = 0;
@@ -172,7 +175,7 @@ static bool iret_segs(struct bt *bt, unsigned cs_sel, unsigned ss_sel,
         ss->sel = 0;
         return true;
     }
-    return (ss_sel & 3) == cpl && bt_q_desc(bt, ss_sel, cpl, ss) &&
+    return (ss_sel & 3) == cpl && bt_q_desc(bt, ss_sel, cpl, ss, &r->ss_raw) &&
            (ss->attr & (X86_TYPE_CODE | X86_TYPE_RW)) == X86_TYPE_RW;
 }
 
@@ -191,13 +194,29 @@ static bool outer_segs_ok(const struct x86_cpu *cpu)
     return true;
 }
 
+/* What the next IRET to user code may rely on, if its frame names the same
+ * selectors, and the GDT has these descriptors still: on one page. */
+static void iret_keep(struct bt *bt, const struct bt_iret *r)
+{
+    uint64_t gdt = bt->cpu->gdtr.base, cs = gdt + (r->cs.sel & 0xfff8U),
+             ss = gdt + (r->ss.sel & 0xfff8U);
+
+    bt->iret = *r;
+    bt->iret.sel = r->cs.sel | (uint32_t)r->ss.sel << 16;
+    bt->iret.cs_at = cs;
+    bt->iret.ss_off = ss - cs;
+    bt->iret.gdt = bt->cpu->gdtr;
+    if (((cs ^ ss) & PAGE) || (cs & 0xfff) > 4088 || (ss & 0xfff) > 4088)
+        bt->iret.cs_at = BT_STK_NONE;
+}
+
 /* RF in the image has no effect: no breakpoint is armed, and the instruction
  * that it is for clears it. */
 static const void *do_iret(struct bt *bt)
 {
     struct x86_cpu *cpu = bt->cpu;
     uint64_t old = flags_get(bt), new, rip, rsp;
-    struct x86_seg cs, ss;
+    struct bt_iret r;
     enum tlb_kind kind;
     const uint8_t *p;
     const void *code;
@@ -207,13 +226,13 @@ static const void *do_iret(struct bt *bt)
         return NULL;
     p = bt_q_at(bt, implicit_kind(cpu), *gpr(bt, X86_RSP), 40, false);
     if (!p || !iret_segs(bt, (unsigned)ld64(p + 8) & 0xffff,
-                         (unsigned)ld64(p + 32) & 0xffff, &cs, &ss))
+                         (unsigned)ld64(p + 32) & 0xffff, &r))
         return NULL;
     rip = ld64(p);
     rsp = ld64(p + 24);
     new = (old & ~FL_IRET) | (ld64(p + 16) & FL_IRET) | X86_FL_ONE;
     new &= ~X86_FL_RF;
-    cpl = cs.sel & 3;
+    cpl = r.cs.sel & 3;
     if (!canonical(rip) || !calm(bt, new) || cpu->nmi_pending)
         return NULL;
     if (cpl == 3 &&
@@ -225,10 +244,12 @@ static const void *do_iret(struct bt *bt)
         return NULL;
     *gpr(bt, X86_RSP) = rsp;
     flags_set(bt, new);
-    cpu->seg[X86_SEG_CS] = cs;
-    cpu->seg[X86_SEG_SS] = ss;
+    cpu->seg[X86_SEG_CS] = r.cs;
+    cpu->seg[X86_SEG_SS] = r.ss;
     cpu->nmi_blocked = false;
     mode_set(bt, cpl, kind);
+    if (cpl == 3)
+        iret_keep(bt, &r);
     if (cpl == 3 && bt->pf_known && bt->pf_rip == rip)
         bt_quick_ahead(bt);
     return code;
@@ -350,6 +371,23 @@ void bt_sys_in(struct bt *bt)
     bt_kind_take(bt);
 }
 
+/* What sys.S relies on. */
+static void sys_ready(struct bt *bt)
+{
+    const uint64_t held = X86_FL_ARITH | X86_FL_IF | X86_FL_DF | X86_FL_AC;
+    const struct x86_cpu *cpu = bt->cpu;
+    unsigned kind = implicit_kind(cpu);
+
+    if (bt->check || !(cpu->efer & X86_EFER_SCE) || (held & ~cpu->msr.fmask))
+        kind = 0;
+    bt->sys_kind = kind;
+    bt->sys_tlb = (uint64_t)BT_TLB_KIND * kind;
+    bt->sys_ib = (uint64_t)(BT_IB(1) - BT_IB(0)) * kind;
+    if (bt->iret.gdt.base != cpu->gdtr.base ||
+        bt->iret.gdt.limit != cpu->gdtr.limit)
+        bt->iret.cs_at = BT_STK_NONE;
+}
+
 void bt_sys_out(struct bt *bt)
 {
     const struct x86_cpu *cpu = bt->cpu;
@@ -363,6 +401,7 @@ void bt_sys_out(struct bt *bt)
     seg_hosts(bt);
     bt->tscoff = cpu->tsc_offset - bt->tsc_base;
     bt->irqw = irq_may_wait(cpu);
+    sys_ready(bt);
 }
 
 /* ---- all ---- */

@@ -99,9 +99,12 @@ static void code(struct tvm *t, uint64_t at, const void *p, size_t n)
 static void tables(struct tvm *t)
 {
     tvm_poke64(t, 0x3000, 0x83);
+    for (unsigned i = 0; i < 12; i++) /* A and D are set */
+        tvm_poke64(t, TVM_PT + 8 * i, (TVM_PAGED + i * 0x1000) | 0x67);
 }
 
-/* GDT: beside the VM's own, two descriptors of random types at 0x38, 0x40. */
+/* GDT: beside the VM's own, two descriptors of random types at 0x38, 0x40; the
+ * user's data may have a limit or another bit, too. */
 static void gdt(struct tvm *t, uint64_t *s)
 {
     static const uint64_t base[] = {0x00af9b000000ffff, 0x00affb000000ffff,
@@ -116,7 +119,10 @@ static void gdt(struct tvm *t, uint64_t *s)
             d ^= rnd(s) & 0xff0f00ffffffffff;
         tvm_poke64(t, 0x5038 + 8 * i, d);
     }
-    t->cpu->gdtr.limit = 0x47;
+    tvm_poke64(t, 0x5018,
+               0x00cff3000000ffff ^
+                   (odd(s, 6) ? (uint64_t)1 << pick(s, 56) : 0));
+    t->cpu->gdtr.limit = (uint16_t)(odd(s, 12) ? 0x17 + pick(s, 0x30) : 0x47);
 }
 
 static uint64_t flags(uint64_t *s)
@@ -177,6 +183,10 @@ static void system_regs(struct x86_cpu *cpu, uint64_t *s)
     cpu->nmi_blocked = odd(s, 4);
     if (cpu->nmi_blocked)
         cpu->nmi_pending = odd(s, 4);
+    memset(cpu->lapic.irr, 0, sizeof cpu->lapic.irr);
+    memset(cpu->lapic.isr, 0, sizeof cpu->lapic.isr);
+    if (odd(s, 12)) /* an interrupt waits */
+        cpu->lapic.irr[pick(s, 8)] = 1;
 }
 
 /* @at: where to begin. The same for the same @seed. */
@@ -197,6 +207,8 @@ static void start(struct tvm *t, uint64_t seed, uint64_t cr4, uint64_t *s)
             cpu->seg[i] = (struct x86_seg){.attr = X86_SEG_UNUSABLE};
     for (unsigned i = 0; i < 0x1000; i += 8)
         tvm_poke64(t, STACK_LO + i, rnd(s));
+    for (unsigned i = 0; i < 0x60; i += 8)
+        tvm_poke64(t, RSP0 - 0x40 + i, 0);
     system_regs(cpu, s);
     gdt(t, s);
     cpu->rflags = flags(s) & ~(X86_FL_TF | X86_FL_RF | X86_FL_VM);
@@ -239,6 +251,8 @@ static void compare(struct tvm *ta, struct tvm *tb, uint64_t seed)
     CHECK_EQ(a->dr6, b->dr6);
     CHECK_EQ(a->dr7, b->dr7);
     CHECK(memcmp(&a->msr, &b->msr, sizeof a->msr) == 0);
+    CHECK(memcmp(a->lapic.irr, b->lapic.irr, sizeof a->lapic.irr) == 0);
+    CHECK(memcmp(a->lapic.isr, b->lapic.isr, sizeof a->lapic.isr) == 0);
     compare_segs(a, b);
     for (unsigned i = 0; i < 0x1000; i += 8)
         CHECK_EQ(tvm_peek(ta, STACK_LO + i, 8), tvm_peek(tb, STACK_LO + i, 8));
@@ -269,13 +283,14 @@ static enum exit_reason run(const struct engine_ops *e, struct tvm *t)
 
 static void prepare_fault(struct tvm *t, uint64_t seed, uint64_t cr4);
 
-/* @n cases; @percent of them at least must not have taken the full gate. */
+/* @n cases; @percent of them at least must not have taken the full gate, @bare
+ * percent none (sys.S). */
 static void rounds(prepare_fn prepare, const char *insn, size_t len,
-                   uint64_t cr4, unsigned n, unsigned percent)
+                   uint64_t cr4, unsigned n, unsigned percent, unsigned bare)
 {
     struct tvm *a = tvm_create(), *b = bt_vm();
     struct bt *bt = bt_of(b->v[0]);
-    uint64_t quick = 0, faults = 0;
+    uint64_t quick = 0, faults = 0, no_c = 0;
 
     for (unsigned i = 0; i < 2; i++) {
         struct tvm *t = i ? b : a;
@@ -290,7 +305,8 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
         uint64_t ops, callouts, before;
         enum exit_reason ra;
 
-        prepare(b, seed, cr4);
+        /* what was kept from another case must not matter, neither */
+        prepare(b, seed % 3 ? seed : seed + 1, cr4);
         run(&bt_engine, b);
         prepare(a, seed, cr4);
         prepare(b, seed, cr4);
@@ -301,6 +317,7 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
         CHECK_EQ(run(&bt_engine, b), ra);
         /* one callout is the HLT's */
         quick += bt->st.quick_ops != ops || bt->st.callouts <= callouts + 1;
+        no_c += bt->st.quick_ops == ops && bt->st.callouts <= callouts + 1;
         faults += bt->st.quick_faults - before;
         compare(a, b, seed);
         if (test_failures > 20)
@@ -309,6 +326,7 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
     if (quick * 100 < n * percent)
         printf("quick: %" PRIu64 " of %u\n", quick, n);
     CHECK(quick * 100 >= n * percent);
+    CHECK(no_c * 100 >= n * bare);
     CHECK(faults * 100 >= (prepare == prepare_fault ? n * 20 : 0));
     tvm_destroy(a);
     bt_vm_destroy(b);
@@ -488,16 +506,18 @@ static void prepare_cr3(struct tvm *t, uint64_t seed, uint64_t cr4)
 }
 
 #define ROUNDS(prepare, insn, cr4, percent)                                    \
-    rounds(prepare, insn, sizeof(insn) - 1, cr4, 600, percent)
+    rounds(prepare, insn, sizeof(insn) - 1, cr4, 600, percent, 0)
+#define BARE(prepare, insn, cr4, percent, bare)                                \
+    rounds(prepare, insn, sizeof(insn) - 1, cr4, 1800, percent, bare)
 
 TEST(syscall_and_sysret)
 {
     if (!host_ok())
         SKIP("this host cannot run translated code");
-    ROUNDS(prepare_user, "", 0, 60);
-    ROUNDS(prepare_user, "", X86_CR4_SMAP, 60);
-    ROUNDS(prepare_sysret, "\x48\x0f\x07", 0, 40);
-    ROUNDS(prepare_sysret, "\x48\x0f\x07", X86_CR4_SMAP, 40);
+    BARE(prepare_user, "", 0, 60, 40);
+    BARE(prepare_user, "", X86_CR4_SMAP, 60, 40);
+    BARE(prepare_sysret, "\x48\x0f\x07", 0, 40, 25);
+    BARE(prepare_sysret, "\x48\x0f\x07", X86_CR4_SMAP, 40, 25);
     ROUNDS(prepare_sysret, "\x0f\x07", 0, 0);
 }
 
@@ -505,8 +525,8 @@ TEST(iret)
 {
     if (!host_ok())
         SKIP("this host cannot run translated code");
-    ROUNDS(prepare_iret, "\x48\xcf", 0, 30);
-    ROUNDS(prepare_iret, "\x48\xcf", X86_CR4_SMAP, 30);
+    BARE(prepare_iret, "\x48\xcf", 0, 30, 6);
+    BARE(prepare_iret, "\x48\xcf", X86_CR4_SMAP, 30, 6);
     ROUNDS(prepare_iret, "\xcf", 0, 0);
 }
 
@@ -681,6 +701,7 @@ static void tsc_case(struct tvm *t, bool aux, uint64_t offset)
 
     start(t, 1 + offset, 0, &s);
     code(t, TVM_CODE, aux ? "\x0f\x01\xf9\xf4" : "\x0f\x31\xf4", aux ? 4 : 3);
+    memset(cpu->lapic.irr, 0, sizeof cpu->lapic.irr);
     cpu->cr4 &= ~X86_CR4_TSD;
     cpu->tsc_offset = offset;
     cpu->msr.tsc_aux = UINT64_C(0x123456789);

@@ -23,6 +23,25 @@ void bt_gate_jump(struct bt_tr *t, struct emit *e, uint32_t site, unsigned gate)
     e_jmp_gs(e, BT_GATE(gate));
 }
 
+/* The way to the quick gate, or past it: sys.S. */
+static unsigned way(struct bt_tr *t, const struct x86_insn *insn,
+                    const struct bt_site *s)
+{
+    if (t->bt->check)
+        return BT_G_CALLOUT;
+    switch (s->quick) {
+    case BT_Q_SYSCALL:
+        bt_mov_va(t, &t->e, X86_R11, t->va[t->at] + insn->len);
+        return BT_W_SYSCALL;
+    case BT_Q_SYSRET:
+        return BT_W_SYSRET;
+    case BT_Q_IRET:
+        return BT_W_IRET;
+    default:
+        return BT_G_CALLOUT;
+    }
+}
+
 static void callout(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -37,7 +56,7 @@ static void callout(struct bt_tr *t)
     bt_quick_site(t, insn, &t->bt->sites[site]);
     over = bt_str_inline(t);
     bt_str_site(t, site);
-    bt_gate_jump(t, &t->e, site, BT_G_CALLOUT);
+    bt_gate_jump(t, &t->e, site, way(t, insn, &t->bt->sites[site]));
     t->bt->sites[site].next = t->e.at;
     if (over)
         e_patch32(&t->e, over, t->e.at);

@@ -202,15 +202,30 @@ static void spoil(const struct x86_insn *i, struct state *s)
         s->tag[X86_R11] = s->tag[X86_RBP] = T_NONE;
 }
 
-/* lea r11, [rcx - 1]; cmp r11, at most 4095; ja: RCX is 1 to 4096. */
+static void good(struct state *s)
+{
+    for (unsigned r = 0; r < 16; r++)
+        if (s->tag[r] == T_KEYED)
+            s->tag[r] = T_GOOD;
+}
+
+static bool compares(const struct x86_insn *i, unsigned r, uint64_t most)
+{
+    return i->op == X86_OP_CMP && i->opsize == 8 && !emitted_memory(i) &&
+           i->opnd[0].reg == r && i->opnd[1].kind == X86_OPND_IMM &&
+           i->imm <= most;
+}
+
+/* lea r11, [rcx - 1]; cmp r11, at most 4095; ja: RCX is 1 to 4096. Then cmp
+ * rcx, at most 32; ja; and lea rcx, [rcx * size]: so many bytes. */
 static void count(const struct x86_insn *i, struct state *s)
 {
     bool lea = i->op == X86_OP_LEA && i->opsize == 8 && i->adsize == 8 &&
                i->reg == X86_R11 && i->base == X86_RCX &&
                i->index == X86_REG_NONE && i->disp == -1;
-    bool cmp = i->op == X86_OP_CMP && i->opsize == 8 && !emitted_memory(i) &&
-               i->opnd[0].reg == X86_R11 && i->opnd[1].kind == X86_OPND_IMM &&
-               i->imm <= 4095;
+    bool bytes = i->op == X86_OP_LEA && i->opsize == 8 && i->adsize == 8 &&
+                 i->reg == X86_RCX && i->base == X86_REG_NONE &&
+                 i->index == X86_RCX && i->disp == 0;
     uint64_t a = x86_form_info(i->form)->attr;
     bool rcx = a & XA_WC;
 
@@ -218,13 +233,29 @@ static void count(const struct x86_insn *i, struct state *s)
         rcx |= i->opnd[k].kind == X86_OPND_GPR &&
                (i->opnd[k].access & X86_ACC_W) && i->opnd[k].reg == X86_RCX;
     if (rcx)
-        s->count = 0;
+        s->count = bytes && s->count == C_FEW ? C_BYTES : C_NONE;
     else if (lea)
-        s->count = 1;
-    else if (s->count == 1)
-        s->count = cmp ? 2 : 0;
-    else if (s->count == 2)
-        s->count = 0; /* the jump comes next: direct() */
+        s->count = C_LESS1;
+    else if (s->count == C_LESS1)
+        s->count = compares(i, X86_R11, 4095) ? C_COMPARED : C_NONE;
+    else if (s->count == C_COMPARED) /* the jump comes next: direct() */
+        s->count = C_NONE;
+    else if (s->count == C_AGAIN)
+        s->count = C_SMALL;
+    else if (s->count == C_SMALL && compares(i, X86_RCX, 32))
+        s->count = C_AGAIN;
+}
+
+/* Behind a JA: here, and at its target. */
+static void not_above(struct state *s, struct state *taken)
+{
+    good(s);
+    if (s->count == C_COMPARED)
+        s->count = C_SMALL;
+    if (s->count == C_AGAIN)
+        s->count = C_FEW;
+    if (taken->count == C_AGAIN)
+        taken->count = C_SMALL;
 }
 
 /* rorx r, value, 40; movzx r, its lowest byte; LEA with a distance. */
@@ -278,11 +309,9 @@ static void follow(const struct emitted *m, const struct x86_insn *i,
     }
 }
 
-static void good(struct state *s)
+static bool few(const struct state *s)
 {
-    for (unsigned r = 0; r < 16; r++)
-        if (s->tag[r] == T_KEYED)
-            s->tag[r] = T_GOOD;
+    return s->count == C_SMALL || s->count == C_FEW;
 }
 
 /* Return: whether less is known at @to than before. */
@@ -310,6 +339,8 @@ static bool meet(struct emitted *m, struct insn *to, const struct state *s)
             to->in.of[r] = (struct val){VAL_NONE, 0};
     }
     to->in.stream &= s->stream;
+    if (to->in.count != s->count)
+        to->in.count = few(&to->in) && few(s) ? C_SMALL : C_NONE;
     if (to->in.site != s->site)
         to->in.site = 0;
     return memcmp(&was, &to->in, sizeof was) != 0;
@@ -345,21 +376,18 @@ static const char *leaves_clean(const struct state *s)
 static const char *direct(struct emitted *m, struct insn *h, struct state *s)
 {
     const struct x86_insn *i = &h->i;
-    unsigned op = i->map == X86_MAP_0F ? i->opcode & 0xf0U : i->opcode;
+    bool jcc = i->map == X86_MAP_0F ? (i->opcode & 0xf0U) == 0x80
+                                    : (i->opcode & 0xf0U) == 0x70;
     struct state taken = *s;
 
     if (i->prefix & ~(i->op == X86_OP_JCXZ ? X86_PFX_ASZ : 0U))
         return "a jump with prefixes";
     if (i->op == X86_OP_JCXZ)
         good(&taken); /* nothing above the offset */
-    else if (i->map == X86_MAP_0F && op == 0x80)
-        op = 0x80;
-    else if (i->op != X86_OP_JMP)
+    else if (!jcc && i->op != X86_OP_JMP)
         return "another kind of jump";
-    if (i->map == X86_MAP_0F && i->opcode == 0x87) {
-        good(s); /* not above */
-        s->count = s->count == 2 ? 3 : s->count;
-    }
+    if (jcc && (i->opcode & 15) == 7) /* JA */
+        not_above(s, &taken);
     if (h->to == NONE) {
         const char *what =
             emitted_thunk(m, h->off + i->len + (uint32_t)i->imm, s);

@@ -289,6 +289,16 @@ const char *emitted_thunk(const struct emitted *m, uint32_t to,
                : "the stack's thunk for another access";
 }
 
+/* The slot of a target in this place's mode. */
+static bool far(const struct emitted *m, int64_t d, const struct state *s)
+{
+    unsigned k = s->kind != TLB_USER;
+    uint32_t mode = m->b->mode & ~(BT_MODE_KIND | BT_MODE_NOWIN);
+
+    return in_array(d, BT_FAR(k), BT_FAR_N) &&
+           m->bt->cache->far[k].e[(d - BT_FAR(k)) / 8].mode == (mode | s->kind);
+}
+
 /* ---- all of GS ---- */
 
 /* gs:[disp] */
@@ -330,7 +340,7 @@ static const char *gs_field(struct emitted *m, const struct insn *h,
     if (i->op == X86_OP_JMP && (i->reg & 7) == 4 && i->opsize == 8) {
         if (in_array(d, BT_GATE(0), 8))
             return gate(m, h, (unsigned)(d - BT_GATE(0)) / 8, s);
-        return in_array(d, BT_IB(s->kind), bt_ib_n(s->kind))
+        return in_array(d, BT_IB(s->kind), bt_ib_n(s->kind)) || far(m, d, s)
                    ? NULL
                    : "a jump through another GS field";
     }
@@ -526,7 +536,9 @@ static bool host_string(const struct x86_insn *i, const struct state *s)
         (i->prefix & ~(X86_PFX_REP | X86_PFX_OSZ | X86_PFX_REX)) ||
         !(i->prefix & X86_PFX_REP))
         return false;
-    return s->tag[X86_RDI] == T_HOST && s->count == 3 &&
+    return s->tag[X86_RDI] == T_HOST &&
+           (s->count == C_SMALL || s->count == C_FEW ||
+            (s->count == C_BYTES && i->opnd[0].size == 1)) &&
            (i->op == X86_OP_STOS || s->tag[X86_RSI] == T_HOST);
 }
 

@@ -31,11 +31,22 @@ enum tag {
     T_STALE  /* of another kind of access: good for nothing, and secret */
 };
 
+/* RCX, for REP MOVS and STOS */
+enum count {
+    C_NONE,
+    C_LESS1,    /* R11 is it less 1 */
+    C_COMPARED, /* ... and compared */
+    C_SMALL,    /* it is 1 to 4096 */
+    C_AGAIN,    /* ... and compared with a smaller one */
+    C_FEW,      /* it is 1 to 32 */
+    C_BYTES     /* it was, and counts bytes now */
+};
+
 struct state {
     uint8_t tag[16];
     uint8_t kind;   /* enum tlb_kind, as the mode word says */
     uint8_t due;    /* AC was stored: the kind that must follow; 0: none */
-    uint8_t count;  /* RCX: 1: less 1 in R11, 2: compared, 3: small */
+    uint8_t count;  /* what is known of RCX: enum count */
     uint8_t stream; /* BT_LOOP fields that were filled */
     uint32_t site;  /* BT_SITE, + 1; 0: unknown */
     struct vals vals;

@@ -193,7 +193,7 @@ static void exit_to(struct bt_tr *t, struct emit *e, uint64_t va, bool poll)
     }
     e_mov_imm(e, X86_R11, va);
     bt_reloc(t, e, BT_R_EXIT, e->at - 8, 0);
-    e_jmp_gs(e, (unsigned)BT_IB(bt_kind(t)) + 8 * bt_ib_index(bt_kind(t), va));
+    e_jmp_gs(e, bt_far_at(t->bt, va, bt_mode_of(t, bt_kind(t))));
 }
 
 void bt_exit_to(struct bt_tr *t, struct emit *e, uint64_t va)

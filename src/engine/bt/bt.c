@@ -66,6 +66,8 @@ AT(zone_sup, BT_ZONE(1));
 AT(seghost[1], BT_SEGHOST(1));
 AT(zone_user, BT_ZONE(0));
 AT(ib_sup[1], BT_IB(2));
+AT(far_user, BT_FAR(0));
+AT(far_sup, BT_FAR(1));
 _Static_assert(offsetof(struct x86_cpu, gpr) == 0, "");
 AT(mode, BT_MODE_NOW);
 AT(zone_late_n, BT_LATE);
@@ -128,6 +130,18 @@ static bool host_adx(void)
     unsigned a, b, c, d;
 
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_ADX);
+}
+
+/* SDM vol. 2A, CPUID leaf 7: "fast short REP MOV", "fast short STOSB" */
+static void host_fast_rep(struct engine_part *p)
+{
+    unsigned a, b, c, d, max;
+
+    if (!__get_cpuid_count(7, 0, &max, &b, &c, &d))
+        return;
+    p->fsrm = d >> 4 & 1;
+    if (max && __get_cpuid_count(7, 1, &a, &b, &c, &d))
+        p->fsrs = a >> 11 & 1;
 }
 
 /* Whether the host lets a process map memory to write and to execute. */
@@ -240,6 +254,7 @@ static int init(const struct engine_host *host, struct engine_part **part,
     p->slice = SLICE_BYTES;
     p->check = host->check;
     p->adx = host_adx();
+    host_fast_rep(p);
     p->zones_how = host->zones;
     pthread_mutex_init(&p->queue, NULL);
     r = bt_look_create(host->look, &p->look, e);

@@ -31,7 +31,7 @@
 
 /* ---- memory ---- */
 
-static void *take(size_t n)
+void *bt_take(size_t n)
 {
     void *p = mmap(NULL, n, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -42,7 +42,7 @@ static void *take(size_t n)
 /* The same in a huge page, if the host has one: look-ups come from all over. */
 static void *take_huge(size_t n)
 {
-    uint8_t *p = take(n + HUGE_PAGE);
+    uint8_t *p = bt_take(n + HUGE_PAGE);
 
     if (!p)
         return NULL;
@@ -96,6 +96,7 @@ void bt_cache_reset(struct engine_part *part)
     memset(c->hash, 0, sizeof *c->hash << BT_HASH_BITS);
     memset(c->phash, 0, sizeof *c->phash << BT_PHASH_BITS);
     memset(c->twins, 0, sizeof *c->twins << BT_TWIN_BITS);
+    bt_far_reset(c);
     c->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
 }
 
@@ -104,17 +105,17 @@ int bt_cache_make(struct engine_part *part, struct err *e)
     struct bt_cache *c = &part->cache;
 
     pthread_mutex_init(&c->lock, NULL);
-    c->blocks = take(sizeof *c->blocks * (size_t)BT_BLOCKS_MAX);
-    c->pages = take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
-    c->sites = take(sizeof *c->sites * (size_t)BT_SITES_MAX);
-    c->maps = take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
-    c->relocs = take(sizeof *c->relocs * (size_t)BT_RELOCS_MAX);
+    c->blocks = bt_take(sizeof *c->blocks * (size_t)BT_BLOCKS_MAX);
+    c->pages = bt_take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
+    c->sites = bt_take(sizeof *c->sites * (size_t)BT_SITES_MAX);
+    c->maps = bt_take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
+    c->relocs = bt_take(sizeof *c->relocs * (size_t)BT_RELOCS_MAX);
     c->hash = take_huge(sizeof *c->hash << BT_HASH_BITS);
-    c->phash = take(sizeof *c->phash << BT_PHASH_BITS);
-    c->twins = take(sizeof *c->twins << BT_TWIN_BITS);
-    c->ops = take(BT_SEG_OPS * BT_SEGS);
+    c->phash = bt_take(sizeof *c->phash << BT_PHASH_BITS);
+    c->twins = bt_take(sizeof *c->twins << BT_TWIN_BITS);
+    c->ops = bt_take(BT_SEG_OPS * BT_SEGS);
     if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->relocs ||
-        !c->hash || !c->phash || !c->twins || !c->ops)
+        !c->hash || !c->phash || !c->twins || !c->ops || !bt_far_make(c))
         return err_set(e, -ENOMEM, "bt: no memory for the translation cache");
     bt_cache_reset(part);
     return 0;
@@ -265,6 +266,7 @@ static void evict(struct bt *bt, unsigned n)
     }
     if (s->evicted < s->nblocks)
         return;
+    bt_far_close(bt, (c->cur + 1) % BT_SEGS);
     s->epoch = atomic_fetch_add(&c->epoch, 1) + 1;
     atomic_fetch_add(&c->drops, 1);
     (void)nobody_holds(bt->part, s->epoch); /* ask them */

@@ -29,7 +29,7 @@ struct model {
     unsigned id;
     uint64_t rng;
     uint32_t version[PAGES][SLOTS]; /* what this thread wrote last */
-    uint64_t lookups, made, linked, straight, wrote;
+    uint64_t lookups, made, linked, straight, wrote, far;
     unsigned bad;
 };
 
@@ -48,13 +48,21 @@ static uint64_t va_of(unsigned page, unsigned slot)
     return TVM_PAGED + 4096ULL * page + SLOT * slot;
 }
 
+/* From @page's @slot, bytes into it, to another slot, now and then of another
+ * page. */
+static int32_t away(struct model *m, unsigned page, unsigned slot, int32_t at)
+{
+    unsigned to = rnd(m, 3) ? page : rnd(m, PAGES);
+
+    return (int32_t)(va_of(to, rnd(m, SLOTS)) - va_of(page, slot)) - at;
+}
+
 /* mov eax, version; jne another slot; jmp another slot */
 static void slot_write(struct model *m, unsigned page, unsigned slot,
                        uint32_t version)
 {
     uint8_t b[16] = {0xb8, 0, 0, 0, 0, 0x0f, 0x85, 0, 0, 0, 0, 0xe9};
-    int32_t a = (int32_t)(SLOT * rnd(m, SLOTS)) - (int32_t)(SLOT * slot) - 11;
-    int32_t c = (int32_t)(SLOT * rnd(m, SLOTS)) - (int32_t)(SLOT * slot) - 16;
+    int32_t a = away(m, page, slot, 11), c = away(m, page, slot, 16);
 
     memcpy(b + 1, &version, 4);
     memcpy(b + 7, &a, 4);
@@ -219,6 +227,95 @@ static void link_lists(struct model *m)
     bt_cache_unlock(bt, left);
 }
 
+/* ---- direct jumps to other pages ---- */
+
+/* One of the targets that the newest segment's code has, of this mode. */
+static bool far_pick(struct model *m, uint64_t *va)
+{
+    bool left = bt_cache_lock(m->bt), ok = false;
+    const struct bt_cache *c = m->bt->cache;
+
+    if (c->seg[c->cur].nfar[0]) {
+        const struct bt_far *e =
+            &c->far[0].e[BT_FAR_SEG * c->cur + rnd(m, c->seg[c->cur].nfar[0])];
+
+        *va = e->va;
+        ok = e->mode == m->bt->mode;
+    }
+    bt_cache_unlock(m->bt, left);
+    return ok;
+}
+
+static void far_jump(struct model *m)
+{
+    struct bt *bt = m->bt;
+    const struct bt_block *to;
+    uint64_t va, code;
+
+    if (bt->req || !far_pick(m, &va))
+        return;
+    bt->rip = va;
+    bt->reason = BT_G_IB;
+    code = (uintptr_t)bt_quick(bt);
+    if (!code)
+        return;
+    to = bt_block_of_code(bt, (uint32_t)(code - (uintptr_t)bt->rx));
+    if (!to || to->va != va)
+        wrong(m, "a far jump elsewhere", va);
+    m->far++;
+}
+
+/* Each vCPU's slot leads to a block that is there, or nowhere. @page: to none
+ * of this one, of this vCPU's; 0: any. */
+static void far_slots(struct model *m, uint64_t page)
+{
+    const struct bt_cache *c = m->bt->cache;
+    uint64_t thunk = (uintptr_t)m->bt->rx + BT_THUNK;
+
+    for (unsigned i = 0; i < BT_FAR_N; i++) {
+        const struct bt_far *e = &c->far[0].e[i];
+        bool there = i % BT_FAR_SEG < c->seg[i / BT_FAR_SEG].nfar[0];
+
+        if (i % BT_FAR_SEG > c->seg[i / BT_FAR_SEG].nfar[0])
+            continue;
+        for (unsigned v = 0; v < 2; v++) {
+            const struct bt *bt = bt_of(m->t->v[v]);
+            uint64_t code =
+                __atomic_load_n(&bt->view->far_user[i], __ATOMIC_RELAXED);
+            const struct bt_block *to;
+
+            if (code == thunk)
+                continue;
+            to = bt_block_of_code(m->bt, (uint32_t)(code - (uintptr_t)bt->rx));
+            if (!there || !to || !bt_block_valid(to) || to->va != e->va ||
+                to->mode != e->mode)
+                wrong(m, "a slot that leads elsewhere", e->va);
+            else if (bt == m->bt && page && e->va >> 12 == page >> 12)
+                wrong(m, "a slot of a page that was flushed", e->va);
+        }
+    }
+}
+
+static void far_check(struct model *m, uint64_t page)
+{
+    struct bt *bt = m->bt;
+    bool left = bt_cache_lock(bt);
+
+    while (!bt_links_try(bt->cache))
+        __builtin_ia32_pause();
+    far_slots(m, page);
+    bt_links_done(bt->cache);
+    bt_cache_unlock(bt, left);
+}
+
+static void far_flush(struct model *m)
+{
+    uint64_t va = va_of(rnd(m, PAGES), 0);
+
+    m->bt->lin.flush(m->bt->in, X86_FLUSH_PAGE, gva(va), 0);
+    far_check(m, va);
+}
+
 static void vcpu_step(struct model *m)
 {
     unsigned page = rnd(m, PAGES), slot = rnd(m, SLOTS);
@@ -234,7 +331,13 @@ static void vcpu_step(struct model *m)
         attend(bt); /* a store to code is done in C */
         if (rnd(m, 16) == 0)
             link_lists(m);
+        if (rnd(m, 32) == 0)
+            far_check(m, 0);
+        if (rnd(m, 32) == 0)
+            far_flush(m);
     }
+    for (unsigned i = rnd(m, 4); i; i--)
+        far_jump(m);
     bt->cells_only = rnd(m, 2);
     b = lookup(m, page, slot);
     if (b && bt->st.blocks != made) {
@@ -256,7 +359,9 @@ static void *vcpu(void *arg)
     atomic_store(&bt->in_run, 1);
     atomic_store(&bt->idle, 0);
     interp_enter(bt->in);
+    bt->cpu->cpl = 3;
     interp_mode_update(bt->in);
+    bt_tlb_sync(bt);
     bt->mode = bt_mode_now(bt);
     for (unsigned i = 0; i < STEPS; i++)
         vcpu_step(m);
@@ -347,11 +452,13 @@ TEST(threads_share_a_cache)
     }
     for (unsigned i = 0; i < 2; i++) {
         printf("  vCPU %u: %llu look-ups, %llu made, %llu links, %llu writes, "
-               "%llu segments\n",
+               "%llu segments, %llu far\n",
                i, (unsigned long long)m[i].lookups,
                (unsigned long long)m[i].made, (unsigned long long)m[i].linked,
                (unsigned long long)m[i].wrote,
-               (unsigned long long)m[i].bt->st.segments);
+               (unsigned long long)m[i].bt->st.segments,
+               (unsigned long long)m[i].far);
+        CHECK(m[i].far > 1000 && m[i].bt->st.far_puts > 1000);
         CHECK(m[i].made > 1000 && m[i].linked > 100 && m[i].straight > 100);
     }
     CHECK(m[0].bt->st.segments + m[1].bt->st.segments > 8);

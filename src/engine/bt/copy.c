@@ -185,9 +185,8 @@ static uint64_t add64(uint8_t *at, uint64_t by)
 /* mov r11, target; jmp gs:[branch cache's entry] */
 static void put_exit(const struct way *w, uint8_t *at)
 {
-    unsigned k = w->b->mode & BT_MODE_KIND;
     uint64_t va = add64(at, w->va);
-    uint32_t disp = (uint32_t)BT_IB(k) + 8 * bt_ib_index(k, va);
+    uint32_t disp = bt_far_at(w->bt, va, w->b->mode & ~BT_MODE_NOWIN);
 
     memcpy(at + 12, &disp, 4);
 }

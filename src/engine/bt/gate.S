@@ -183,7 +183,7 @@ func bt_fault_gate
     jmp full
 
     .section .data.rel.ro, "aw"
-    .balign 8
+    .balign 16 # as compilers take an array of that size to be
     .globl bt_gate_table
     .hidden bt_gate_table
 bt_gate_table:

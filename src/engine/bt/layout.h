@@ -103,6 +103,10 @@
 #define BT_IB_N        131072
 #define BT_IB(k)       (0x122000 + 0x100000 * (k))
 
+/* Direct jumps to other pages: of the user's half, of the kernel's (far.c) */
+#define BT_FAR_N   131072
+#define BT_FAR(k)  (0x422000 + 0x100000 * (k))
+
 #define BT_REQ_SET     0x8000000000000000
 
 /* Gates: why translated code was left. */

@@ -129,6 +129,7 @@ static void block_drop(struct bt *bt, struct bt_block *b)
                          __ATOMIC_RELEASE);
         b->in = s->in_next;
     }
+    bt_far_gone(bt, b);
     bt_links_done(bt->cache);
 }
 

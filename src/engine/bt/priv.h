@@ -195,8 +195,19 @@ struct bt_check_stats {
 struct bt_seg {
     uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps, nrelocs;
     size_t ops_at;
+    uint32_t nfar[2]; /* slots: the user's, the kernel's */
     uint32_t evicted; /* blocks that were dropped, from the first on */
     uint64_t epoch;   /* when the last was; 0: it was not used before */
+};
+
+/* A target of direct jumps from other pages, whose slot is its index: far.c */
+#define BT_FAR_SEG  (BT_FAR_N / BT_SEGS)
+#define BT_FAR_BITS 16
+struct bt_far {
+    uint64_t va;
+    uint32_t mode;
+    uint32_t next, page_next; /* index + 1 */
+    bool filled;              /* some vCPU's slot may lead to a block */
 };
 
 /* All vCPUs' blocks. What is found without the lock (hash, blocks, sites, maps,
@@ -219,6 +230,10 @@ struct bt_cache {
     uint32_t *hash;  /* block index + 1 */
     uint32_t *twins; /* the same: the newest that moves, of a place */
     uint32_t *phash; /* page index + 1 */
+    struct bt_fars {
+        struct bt_far *e;
+        uint32_t *hash, *pages; /* index + 1 */
+    } far[2];                   /* the user's, the kernel's; under linking */
     uint8_t *ops;    /* decoded instructions for callouts */
     uint32_t npages;
     uint32_t free_page; /* index + 1: pages without blocks */
@@ -248,6 +263,8 @@ struct engine_part {
     enum engine_zones zones_how;
     bool check;     /* lock-step */
     bool adx;       /* the host has ADCX */
+    bool fsrm;      /* ... starts short REP MOVSB fast */
+    bool fsrs;      /* ... and REP STOSB */
     bool flags_all; /* tests: every flag counts as read, everywhere */
     _Atomic uint32_t turn_next, turn_now; /* ... one vCPU at a time */
     struct bt_check_stats checked;        /* by vCPUs that are gone */
@@ -310,14 +327,17 @@ struct bt {
     } tlb[3];
     uint64_t ib_user[BT_IB_USER_N];
     uint64_t ib_sup[2][BT_IB_N];
+    uint64_t far_user[BT_FAR_N];
+    uint64_t far_sup[BT_FAR_N];
     /* C only */
-    struct bt_log ib_log[2], upper_log[3]; /* of what all views share */
+    struct bt_log ib_log[2], upper_log[3], far_log; /* of what views share */
+    _Atomic uint8_t view_used[PCID_SLOTS]; /* by far_user[] of it */
     /* the mapping whose pages of a user address space are in use: view.c */
     struct bt *view;
     unsigned at; /* its number: the interpreter's slot of the PCID */
     struct bt_view {
         uint64_t gen; /* the interpreter's generation that it holds */
-        struct bt_log log[3], ib_log;
+        struct bt_log log[3], ib_log, far_log;
         uint64_t root;  /* CR3's page */
         uint32_t zoned; /* BT_MODE_ZONE or 0 */
         uint64_t hot;   /* host TSC that it ran for */
@@ -463,6 +483,9 @@ void bt_vec_save(struct bt *bt);
 
 /* ---- cache.c ---- */
 
+/** bt_take() - @n bytes of zeros, backed when they are used
+ * Return: NULL: no memory. */
+void *bt_take(size_t n);
 int bt_cache_make(struct engine_part *part, struct err *e);
 /** bt_cache_reset() - empty, for a new VM; no vCPU is there yet */
 void bt_cache_reset(struct engine_part *part);
@@ -489,6 +512,31 @@ struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault);
  * next page */
 bool bt_straddles(const uint8_t *p, uint64_t va);
 struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
+
+/* ---- far.c ---- */
+
+/** bt_far_make() - room for @c's targets; bt_far_reset: none is known
+ * Return: whether there is memory. */
+bool bt_far_make(struct bt_cache *c);
+void bt_far_reset(struct bt_cache *c);
+/** bt_far_at() - layout offset of what code that is being made jumps by to
+ * @va, whose code is of @mode; under the cache's lock
+ * Return: a slot's; where none is left an entry's of the branch cache. */
+unsigned bt_far_at(struct bt *bt, uint64_t va, uint32_t mode);
+/** bt_far_put() - the slots for @b's address lead there
+ * Return: whether there is one that did not. */
+bool bt_far_put(struct bt *bt, const struct bt_block *b);
+/** bt_far_flush_view(), bt_far_flush_sup() - empty a view's user slots, the
+ * kernel's */
+void bt_far_flush_view(struct bt *bt, unsigned i);
+void bt_far_flush_sup(struct bt *bt);
+/** bt_far_drop() - the TLB holds @va's page of BIT(@shift) no longer */
+void bt_far_drop(struct bt *bt, uint64_t va, unsigned shift);
+/** bt_far_gone() - @b is dropped: for all vCPUs; under the links' lock */
+void bt_far_gone(struct bt *bt, const struct bt_block *b);
+/** bt_far_close() - take back the slots of a segment without blocks; under the
+ * cache's lock */
+void bt_far_close(struct bt *bt, unsigned seg);
 
 /* ---- pages.c: under the cache's lock, but for the last three ---- */
 

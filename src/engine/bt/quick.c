@@ -121,7 +121,10 @@ const void *bt_quick_jump(struct bt *bt, uint64_t va)
         return NULL;
     if (b->tail)
         tlb_code_note(in, va + X86_INSN_MAX_BYTES);
-    bt_ib_put(bt, kind, va, bt->rx + b->indirect);
+    if (bt_far_put(bt, b))
+        tlb_code_note(in, va);
+    else
+        bt_ib_put(bt, kind, va, bt->rx + b->indirect);
     return bt->rx + b->code;
 }
 

@@ -220,6 +220,42 @@ static void make_string(struct test *c, uint64_t seed)
     put(c, "\xfc\xf4", 2);
 }
 
+/* Few elements, forwards, each byte another, at addresses that are near. */
+static void make_short(struct test *c, uint64_t seed)
+{
+    uint64_t s = seed * UINT64_C(0x9e3779b97f4a7c15);
+
+    begin(c, seed, &s);
+    for (unsigned i = 0; i < BYTES; i++)
+        if ((i & 0xfff) != RET_AT)
+            c->bytes[i] = (uint8_t)rnd(&s);
+    make_registers(c, &s, false);
+    c->gpr[X86_RCX] = pick(&s, 40);
+    c->gpr[X86_RDI] = c->gpr[X86_RSI] + pick(&s, 40) - 20;
+    if (pick(&s, 4) == 0) /* the same page, perhaps */
+        c->gpr[X86_RDI] += 0x1000 * pick(&s, 2);
+    if (pick(&s, 2))
+        c->gpr[X86_RAX] = pick(&s, 2) ? 0 : rnd(&s) << pick(&s, 64);
+    put_mov(c, X86_RAX, c->gpr[X86_RAX]);
+    for (unsigned i = 0; i < PAGES; i++) {
+        uint32_t at = DATA + i * 0x1000;
+
+        if ((c->pte[i] & 3) != 3)
+            continue;
+        put(c, "\x80\x0c\x25", 3); /* or byte [page], 0 */
+        put(c, (const char *)&at, 4);
+        put(c, "\0", 1);
+    }
+    put(c, "\xfc", 1);
+    if (pick(&s, 4) == 0)
+        put(c, "\x66", 1);
+    put(c, "\xf3", 1);
+    if (pick(&s, 2))
+        put(c, "\x48", 1);
+    put(c, pick(&s, 3) ? "\xa5" : "\xab", 1);
+    put(c, "\xf4", 1);
+}
+
 /* ---- bits past the operand ---- */
 
 static void put_opnd(struct test *c, uint64_t *s, unsigned reg)
@@ -503,6 +539,13 @@ TEST(strings)
     compare(make_string, seeds(4000));
 }
 
+TEST(short_strings)
+{
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    compare(make_short, seeds(4000));
+}
+
 TEST(bits)
 {
     if (!host_ok())
@@ -584,4 +627,5 @@ TEST(kicked)
     bt_vm_destroy(k.t);
 }
 
-TEST_MAIN(CASE(strings), CASE(bits), CASE(xsave), CASE(kicked))
+TEST_MAIN(CASE(strings), CASE(short_strings), CASE(bits), CASE(xsave),
+          CASE(kicked))

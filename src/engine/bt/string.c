@@ -124,6 +124,7 @@ void bt_str_site(struct bt_tr *t, uint32_t site)
 /* ---- inline ---- */
 
 #define INLINE_MAX 4096U
+#define FEW        32U
 
 #define SLOT_AX    BT_SLOT(3)
 #define SLOT_FL    BT_SLOT(4)
@@ -191,6 +192,58 @@ static uint32_t length(struct emit *e, unsigned shift)
     return far;
 }
 
+/* jcc or jmp, rel8 */
+static uint32_t jump8(struct emit *e, unsigned opcode)
+{
+    e8(e, opcode);
+    e8(e, 0);
+    return e->at - 1;
+}
+
+/* The host's instruction; RDI and RSI are host addresses. */
+static void rep(struct emit *e, unsigned op, unsigned shift)
+{
+    if (shift == 1)
+        e8(e, 0x66);
+    e8(e, 0xf3);
+    if (shift == 3)
+        e8(e, 0x48);
+    e8(e, (op == BT_Q_MOVS ? 0xa4U : 0xaaU) + (shift != 0));
+}
+
+/* A few by bytes, which has a fast start on some hosts, if that is the same:
+ * where a copy's pieces are not read again, where what is stored is 0. R11 is
+ * used. */
+static void rep_fast(const struct bt_tr *t, struct emit *e, unsigned op,
+                     unsigned shift)
+{
+    bool movs = op == BT_Q_MOVS;
+    uint32_t same, many, over;
+
+    if (!shift || !(movs ? t->bt->part->fsrm : t->bt->part->fsrs)) {
+        rep(e, op, shift);
+        return;
+    }
+    e_cmp_imm(e, X86_RCX, FEW);
+    many = jump8(e, 0x77);
+    if (movs) {
+        e_mov(e, X86_R11, X86_RDI);
+        e8(e, 0x49), e8(e, 0x29), e8(e, 0xf3); /* sub r11, rsi */
+        e_cmp_imm(e, X86_R11, 8);
+        same = jump8(e, 0x72);
+    } else {
+        e_cmp_imm(e, X86_RAX, 0);
+        same = jump8(e, 0x75);
+    }
+    e_lea(e, X86_RCX, ANY, X86_RCX, shift, 0, true);
+    rep(e, op, 0);
+    over = jump8(e, 0xeb);
+    e_patch8(e, many);
+    e_patch8(e, same);
+    rep(e, op, shift);
+    e_patch8(e, over);
+}
+
 uint32_t bt_str_inline(struct bt_tr *t)
 {
     const struct x86_insn *insn = &t->insn[t->at];
@@ -222,13 +275,9 @@ uint32_t bt_str_inline(struct bt_tr *t)
     } else {
         e_lea(e, X86_RDI, X86_RDI, X86_R10, 0, 0, true);
     }
-    if (shift == 1)
-        e8(e, 0x66);
-    e8(e, 0xf3);
-    if (shift == 3)
-        e8(e, 0x48);
-    e8(e, (op == BT_Q_MOVS ? 0xa4U : 0xaaU) + (shift != 0));
+    rep_fast(t, e, op, shift);
     if (op == BT_Q_MOVS) {
+        e_load(e, X86_R11, BT_WIN(0));
         back(e, X86_RSI, X86_R10);
         back(e, X86_RDI, X86_R11);
     } else {

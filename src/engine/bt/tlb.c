@@ -72,6 +72,7 @@ static void view_clear(struct bt *bt, unsigned i)
         keys_clear(v, k, 0, &bt->views[i].log[k]);
     stk_drop(&v->stk_user);
     ib_clear(bt, v->ib_user, BT_IB_USER_N, &bt->views[i].ib_log);
+    bt_far_flush_view(bt, i);
 }
 
 static void upper_clear(struct bt *bt)
@@ -90,16 +91,21 @@ void bt_ib_flush(struct bt *bt, unsigned k)
 {
     if (k != TLB_USER) {
         ib_clear(bt, bt_ib(bt, k), BT_IB_N, &bt->ib_log[k - 1]);
+        bt_far_flush_sup(bt);
         return;
     }
     for (unsigned i = 0; i < PCID_SLOTS; i++)
         bt_ib_flush_view(bt, i);
 }
 
+/* One without a generation is emptied before it is used. */
 void bt_ib_flush_view(struct bt *bt, unsigned i)
 {
+    if (!bt->views[i].gen)
+        return;
     ib_clear(bt, bt_view_of(bt->part, bt->cpu->index, i)->ib_user, BT_IB_USER_N,
              &bt->views[i].ib_log);
+    bt_far_flush_view(bt, i);
 }
 
 static uint64_t gen_now(const struct bt *bt, unsigned half)
@@ -107,19 +113,20 @@ static uint64_t gen_now(const struct bt *bt, unsigned half)
     return bt->in->gen[half] | bt->in->wraps << 12;
 }
 
-/* Nothing is known of what the tables hold. */
+/* Nothing is known of what the tables hold. Other views are emptied when they
+ * are switched to. */
 void bt_tlb_flush(struct bt *bt)
 {
     for (unsigned i = 0; i < PCID_SLOTS; i++) {
         for (unsigned k = 0; k < 3; k++)
             bt->views[i].log[k].n = UINT32_MAX;
-        bt->views[i].ib_log.n = UINT32_MAX;
+        bt->views[i].ib_log.n = bt->views[i].far_log.n = UINT32_MAX;
         bt->views[i].gen = 0;
-        view_clear(bt, i);
     }
+    view_clear(bt, bt->at);
     for (unsigned k = 0; k < 3; k++)
         bt->upper_log[k].n = UINT32_MAX;
-    bt->ib_log[0].n = bt->ib_log[1].n = UINT32_MAX;
+    bt->ib_log[0].n = bt->ib_log[1].n = bt->far_log.n = UINT32_MAX;
     upper_clear(bt);
     bt->gen = gen_now(bt, 1);
 }
@@ -135,6 +142,7 @@ static void view_switch(struct bt *bt)
 
     bt->at = i;
     bt->view = bt_view_of(bt->part, bt->cpu->index, i);
+    atomic_store_explicit(&bt->view_used[i], 1, memory_order_relaxed);
     if (!same) {
         view_clear(bt, i);
         bt->views[i].gen = gen;
@@ -246,6 +254,7 @@ static void page_drop(void *outer, uint64_t va, unsigned shift, bool code)
         return;
     if ((va ^ bt->cpu->rip) >> shift == 0)
         bt->dropped = true; /* look up what is next */
+    bt_far_drop(bt, va, shift);
     if (va >> 63) {
         ib_drop(bt, TLB_SUP, va, shift);
         ib_drop(bt, TLB_SUPAC, va, shift);

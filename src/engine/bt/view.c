@@ -26,6 +26,7 @@ static const struct {
     {BT_TLB_HOST(0), HALF}, {BT_TLB_R(1), HALF},          {BT_TLB_W(1), HALF},
     {BT_TLB_HOST(1), HALF}, {BT_TLB_R(2), HALF},          {BT_TLB_W(2), HALF},
     {BT_TLB_HOST(2), HALF}, {BT_IB(0), 8 * BT_IB_USER_N},
+    {BT_FAR(0), 8 * BT_FAR_N},
 };
 
 static size_t view_bytes(void)

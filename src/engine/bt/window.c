@@ -303,10 +303,6 @@ static void place(struct planner *pl, struct bt_win *w)
            may_pass(t, p - 1, w->key) &&
            (w->key >= 16 || pl->at[p - 1][w->key].ver == w->ver))
         p--;
-    /* Behind LFENCE nothing is done ahead of its time: not what it is about,
-     * and not the look-up. */
-    while (!zone && p > pl->segment && t->insn[p - 1].op == X86_OP_LFENCE)
-        p--;
     if (!zone && !t->live[p]) {
         w->hoisted = p != w->at;
         w->at = (uint8_t)p;

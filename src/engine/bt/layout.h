@@ -107,7 +107,7 @@
 #define BT_FAR_N   131072
 #define BT_FAR(k)  (0x422000 + 0x100000 * (k))
 
-#define BT_REQ_SET     0x8000000000000000
+#define BT_REQ_SET 0x8000000000000000
 
 /* Gates: why translated code was left. */
 #define BT_G_CALLOUT 0 /* run site's instruction by the interpreter */

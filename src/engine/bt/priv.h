@@ -234,7 +234,7 @@ struct bt_cache {
         struct bt_far *e;
         uint32_t *hash, *pages; /* index + 1 */
     } far[2];                   /* the user's, the kernel's; under linking */
-    uint8_t *ops;    /* decoded instructions for callouts */
+    uint8_t *ops;               /* decoded instructions for callouts */
     uint32_t npages;
     uint32_t free_page; /* index + 1: pages without blocks */
     bool tsc_inline;    /* how RDTSC was translated */
@@ -331,7 +331,7 @@ struct bt {
     uint64_t far_sup[BT_FAR_N];
     /* C only */
     struct bt_log ib_log[2], upper_log[3], far_log; /* of what views share */
-    _Atomic uint8_t view_used[PCID_SLOTS]; /* by far_user[] of it */
+    _Atomic uint8_t view_used[PCID_SLOTS];          /* by far_user[] of it */
     /* the mapping whose pages of a user address space are in use: view.c */
     struct bt *view;
     unsigned at; /* its number: the interpreter's slot of the PCID */

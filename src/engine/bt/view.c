@@ -22,10 +22,17 @@
 static const struct {
     uint32_t at, bytes;
 } own[] = {
-    {BT_STK(0), PAGE},      {BT_TLB_R(0), HALF},          {BT_TLB_W(0), HALF},
-    {BT_TLB_HOST(0), HALF}, {BT_TLB_R(1), HALF},          {BT_TLB_W(1), HALF},
-    {BT_TLB_HOST(1), HALF}, {BT_TLB_R(2), HALF},          {BT_TLB_W(2), HALF},
-    {BT_TLB_HOST(2), HALF}, {BT_IB(0), 8 * BT_IB_USER_N},
+    {BT_STK(0), PAGE},
+    {BT_TLB_R(0), HALF},
+    {BT_TLB_W(0), HALF},
+    {BT_TLB_HOST(0), HALF},
+    {BT_TLB_R(1), HALF},
+    {BT_TLB_W(1), HALF},
+    {BT_TLB_HOST(1), HALF},
+    {BT_TLB_R(2), HALF},
+    {BT_TLB_W(2), HALF},
+    {BT_TLB_HOST(2), HALF},
+    {BT_IB(0), 8 * BT_IB_USER_N},
     {BT_FAR(0), 8 * BT_FAR_N},
 };
 

@@ -37,6 +37,11 @@ CFLAGS_src/engine/bt/emitted_test := -I.
 CFLAGS_tests/bt/emitted := -I.
 CFLAGS_tests/bt/emitted_mem := -I.
 CFLAGS_tests/bt/emitted_val := -I.
+# Programs for which pages a supervisor reaches.
+$(O)/test/engine/bt/ac_test: $(O)/tests/bt/ac_make.o
+LDLIBS_src/engine/bt/ac_test = $(O)/tests/bt/ac_make.o $(LIB) $(LDLIBS)
+CFLAGS_src/engine/bt/ac_test := -I.
+CFLAGS_tests/bt/ac_make := -I.
 # What zones map, against a model.
 $(O)/test/engine/bt/zone_test: $(FORMS_OBJ)
 LDLIBS_src/engine/bt/zone_test = $(FORMS_OBJ) $(LIB) $(LDLIBS)

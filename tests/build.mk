@@ -24,7 +24,7 @@ o/bt/work.cpio: o/bt/work o/guest/mkcpio
 test-programs: o/bt/work.cpio
 BLOCKS := vm state asm make flow flags diff run excuse small
 BLOCKS_OBJ := $(patsubst %,$(O)/tests/bt/%.o,$(addprefix blocks_,$(BLOCKS)))
-$(foreach t,blocks_test blocks_excuse_test,\
+$(foreach t,blocks_test blocks_hand_test,\
     $(eval $(O)/test/engine/bt/$t: $(BLOCKS_OBJ) $(FORMS_OBJ)) \
     $(eval LDLIBS_src/engine/bt/$t = $$(BLOCKS_OBJ) $$(FORMS_OBJ) $$(LIB) $$(LDLIBS)) \
     $(eval CFLAGS_src/engine/bt/$t := -I.))

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+static const uint8_t zero[4096];
+
 /* Write the code region's bytes [lo, hi) that differ, page by page, as another
  * CPU would: the engine is told. */
 static void put_code(struct blk_vm *v, const uint8_t *want, uint32_t lo,
@@ -104,6 +106,8 @@ void blk_vm_load(struct blk_vm *v, const struct blk_prog *p)
     for (unsigned i = 0; i < p->ncells; i++)
         cells[i] = p->cell[i].item ? p->item[p->cell[i].v].addr : p->cell[i].v;
     memcpy(v->page[GPA_CELLS / 4096], cells, sizeof cells);
+    if (memcmp(v->page[IST_PAGE], zero, 4096) != 0)
+        blk_poke(v, IST_PAGE * 4096, zero, 4096);
 }
 
 void blk_vm_spoil(struct blk_vm *v)
@@ -156,11 +160,15 @@ static bool has_error(unsigned n)
            n == X86_VEC_AC;
 }
 
+/* The frame goes: a program may jump to a handler without one, and what is
+ * left of it may differ (flags, and what was excused). */
 static void take_frame(struct blk_vm *v, struct blk_exit *x)
 {
     uint64_t f[6]; /* error code, RIP, CS, RFLAGS, RSP, SS */
+    const uint8_t *at = v->page[IST_PAGE] + 4096 - sizeof f;
 
-    memcpy(f, v->page[IST_TOP / 4096 - 1] + 4096 - sizeof f, sizeof f);
+    memcpy(f, at, sizeof f);
+    blk_poke(v, IST_TOP - sizeof f, zero, sizeof f);
     x->end = BLK_END_FAULT;
     x->error = has_error(x->vector) ? (uint32_t)f[0] : 0;
     x->rip = f[1];
@@ -230,8 +238,6 @@ bool blk_vm_code_changed(const struct blk_vm *v, const struct blk_prog *p)
 /* What kernel code wrote where nothing is. */
 static void reset_rest(struct blk_vm *v)
 {
-    static const uint8_t zero[4096];
-
     for (unsigned page = SYSTEM_PAGES; page < PAGES; page++) {
         uint64_t at = page * 4096ULL;
 

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What blocks_test makes of differences (tests/bt/blocks_excuse.c): programs by
- * hand that do what a deviation is about are excused for that reason, and are
- * not when anything else differs, too.
+ * Programs by hand, translator against interpreter. What blocks_test makes of
+ * differences (tests/bt/blocks_excuse.c): those that do what a deviation is
+ * about are excused for that reason, and are not when anything else differs,
+ * too. And what random programs meet too seldom.
  */
 #include "base/test.h"
 #include "tests/bt/blocks_run.h"
 
-#define ZONES   1U   /* seeds: see zones_for() */
+#define LOOKS   0U /* seeds: see zones_for() */
+#define ZONES   1U
 #define SCATTER 512U /* memory is looked up */
-#define DATA    (BLK_UDATA + 0x1200)
+#define KERNEL  4096U
+#define DATA    0x1200U
 
 /* What came of a program, in a process' status. */
 #define CAME(verdict, causes) ((verdict) | (causes) << 2)
 #define EXCUSED(why)          CAME(BLK_EXCUSED, 1U << (why))
 
-/* A user's program from the beginning of the code: bytes of instructions. */
+/* A program from the beginning of the code: bytes of instructions. RBX: data,
+ * RDI: CHANGED, RDX: not canonical. */
 struct by_hand {
     const char *insn[8];
     uint8_t len[8];
@@ -54,34 +58,41 @@ static void put(struct blk_prog *p, const struct by_hand *from)
     }
 }
 
-/* @two: or NULL; @spoil: how many of its runs are made to differ. */
-static unsigned came_of(uint64_t seed, const struct by_hand *one,
-                        const struct by_hand *two, unsigned spoil)
+/* @two: or NULL */
+static void make(struct blk_prog *p, uint64_t seed, const struct by_hand *one,
+                 const struct by_hand *two)
 {
     static const struct by_hand hlt = {{"\xf4"}, {1}};
-    static struct blk_harness h;
-    struct blk_prog *p = &h.prog;
 
-    if (!blk_harness_open(&h)) {
-        test_skip = "this host cannot run translated code";
-        return ~0U;
-    }
     p->seed = seed;
+    p->kernel = seed & KERNEL;
     p->runs = 1;
     p->known = 0xffff;
-    p->gpr[X86_RBX] = DATA;
+    p->gpr[X86_RBX] = blk_data(p) + DATA;
     p->gpr[X86_RDX] = UINT64_C(1) << 63;
     p->gpr[X86_RDI] = CHANGED;
-    p->gpr[X86_RSP] = DATA + 0x800;
+    p->gpr[X86_RSP] = blk_data(p) + DATA + 0x800;
     put(p, one);
     if (two)
         put(p, two);
     p->end = p->n;
     put(p, &hlt);
     p->item[0].org = 0;
-    h.spoil = spoil;
-    h.verbose = false;
     CHECK(blk_assemble(p));
+}
+
+/* @spoil: how many of its runs are made to differ. */
+static unsigned came_of(uint64_t seed, const struct by_hand *one,
+                        const struct by_hand *two, unsigned spoil)
+{
+    static struct blk_harness h;
+
+    if (!blk_harness_open(&h)) {
+        test_skip = "this host cannot run translated code";
+        return ~0U;
+    }
+    make(&h.prog, seed, one, two);
+    h.spoil = spoil;
     return (unsigned)blk_in_child(&h, run, 0);
 }
 
@@ -156,6 +167,51 @@ TEST(blocks_once)
     CAME_OF(CAME(BLK_DIFFERS, 0U), ZONES, &changes, &loads, 1);
 }
 
+static struct blk_prog later;
+
+static int run_later(struct blk_harness *h, uint64_t arg)
+{
+    if (blk_run(h) == BLK_DIFFERS)
+        return BLK_DIFFERS;
+    h->prog = later;
+    return run(h, arg);
+}
+
+/* A frame of the program before, which was excused, is none of this one's: it
+ * goes to the HLT of a handler. */
+TEST(blocks_old_frame)
+{
+    /* mov rax,-1; shr rax,1; jmp rax */
+    static const struct by_hand jumps = {
+        {"\x48\xc7\xc0\xff\xff\xff\xff", "\x48\xd1\xe8", "\xff\xe0"},
+        {7, 3, 2}};
+    /* push 0xffffffff8000f3c2; ret */
+    static const struct by_hand goes = {{"\x68\xc2\xf3\x00\x80", "\xc3"},
+                                        {5, 1}};
+    static struct blk_harness h;
+
+    if (!blk_harness_open(&h))
+        SKIP("this host cannot run translated code");
+    make(&h.prog, SCATTER | KERNEL, &jumps, NULL);
+    make(&later, SCATTER | KERNEL, &goes, NULL);
+    CHECK_EQ(blk_in_child(&h, run_later, 0), CAME(BLK_SAME, 0U));
+}
+
+/* A pointer that 16 bits are added to is another, not one moved by as much: it
+ * stays below 64 KiB, where no page is. */
+TEST(blocks_narrow_add)
+{
+    /* sub rdi,16; mov rax,[rdi+32]; add di,16; mov rcx,[rdi+32] */
+    static const struct by_hand adds = {{"\x48\x83\xef\x10", "\x48\x8b\x47\x20",
+                                         "\x66\x83\xc7\x10",
+                                         "\x48\x8b\x4f\x20"},
+                                        {4, 4, 4, 4}};
+
+    CAME_OF(CAME(BLK_SAME, 0U), LOOKS, &adds, NULL, 0);
+    CAME_OF(CAME(BLK_SAME, 0U), SCATTER, &adds, NULL, 0);
+}
+
 TEST_MAIN(CASE(blocks_same_inputs), CASE(blocks_excuse_pointers),
           CASE(blocks_excuse_flags), CASE(blocks_excuse_both),
-          CASE(blocks_excuse_jump), CASE(blocks_no_excuse), CASE(blocks_once))
+          CASE(blocks_excuse_jump), CASE(blocks_no_excuse), CASE(blocks_once),
+          CASE(blocks_old_frame), CASE(blocks_narrow_add))

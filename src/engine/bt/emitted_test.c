@@ -377,6 +377,25 @@ static void spoil32(struct spoil *q, uint32_t at, uint32_t v)
     memcpy(bt->rw + at, &was, 4);
 }
 
+/* A slot for another target's mode: of the other kind, of the other half. */
+static void spoil_far(struct spoil *q, uint32_t disp, uint32_t d)
+{
+    const struct bt_fars *far = q->r->bt->cache->far;
+
+    for (unsigned own = 0; own < 2; own++) {
+        uint32_t i = (d - (uint32_t)BT_FAR(own)) / 8;
+
+        if (d - (uint32_t)BT_FAR(own) >= 8 * BT_FAR_N)
+            continue;
+        spoil32(q, disp, (uint32_t)BT_FAR(!own) + 8 * i);
+        for (unsigned k = 0, n = 0; k < 2048 && n < 3; k++)
+            if (far[own].e[k].mode != far[own].e[i].mode) {
+                spoil32(q, disp, (uint32_t)BT_FAR(own) + 8 * k);
+                n++;
+            }
+    }
+}
+
 /* The mode word's store: another kind, another mode, left out (it becomes a
  * site's store, which may stand anywhere). */
 static void spoil_mode(struct spoil *q, uint32_t disp, uint32_t imm)
@@ -410,6 +429,8 @@ static void spoil_insn(struct spoil *q, uint32_t at, const struct x86_insn *i)
                 if (to)
                     spoil32(q, disp, to);
             }
+        if (i->op == X86_OP_JMP)
+            spoil_far(q, disp, (uint32_t)i->disp);
         if (i->disp == (int64_t)offsetof(struct bt, mode))
             spoil_mode(q, disp, imm);
         if (i->disp == BT_ACL && i->imm_len && (mode & BT_MODE_SMAP))

@@ -156,8 +156,8 @@ def source_files(binary):
 
 
 KINDS = [  # the first that fits
-    (r"engine/bt/gate\.S", "gate (assembler)"),
-    (r"engine/bt/quick", "quick gate's C"),
+    (r"engine/bt/(gate|sys)\.S", "gate (assembler)"),
+    (r"engine/bt/(quick|vec\.S)", "quick gate's C"),
     (r"engine/bt/look\.c", "looking (perf map, records)"),
     (r"engine/bt/(front|window|access|rewrite|emit|stack|branch|string|system)",
      "translating"),

@@ -60,6 +60,7 @@ AT(tlb[2].delta, BT_TLB_HOST(2));
 AT(home, BT_HOME(0));
 AT(win, BT_WIN(0));
 AT(stk_user, BT_STK(0));
+AT(here, BT_HERE);
 AT(stk_sup[1], BT_STK(2));
 AT(ib_user, BT_IB(0));
 AT(zone_sup, BT_ZONE(1));

@@ -149,7 +149,7 @@ quick:
     movq %r11, %gs:BT_LGPR+88
     movq %rsp, %gs:BT_LGPR+32
     movq %gs:BT_HOST_RSP, %rsp
-    movq %gs:BT_SELF, %rdi
+    movq %gs:BT_HERE, %rdi /* what was stored by GS is read by GS's addresses */
     call bt_quick
     movq %rax, %gs:BT_JT
     movq %rax, %rcx

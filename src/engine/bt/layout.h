@@ -32,6 +32,7 @@
 /* Stack page of a kind: keys for reads and writes, host minus guest address;
  * the user's lies in the pages of its address space. */
 #define BT_STK(k)    ((k) ? 0x2a0 + 24 * ((k)-1) : 0x1000)
+#define BT_HERE      0x1018 /* ... and its own address */
 #define BT_STK_R     0
 #define BT_STK_W     8
 #define BT_STK_DELTA 16

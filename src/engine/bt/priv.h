@@ -317,10 +317,32 @@ struct bt {
     uint32_t sys_kind;
     uint64_t sys_tlb, sys_ib;
     struct bt_iret iret;
-    uint8_t pad4[0x800 - 0x420];
+    union {
+        uint8_t pad4[0x800 - 0x420];
+        struct { /* C's, near what it uses with them */
+            /* the mapping whose pages of a user address space are in use: */
+            struct bt *view; /* view.c */
+            unsigned at; /* its number: the interpreter's slot of the PCID */
+            bool check;  /* lock-step: units are blocks, nothing is linked */
+            bool pf_write;
+            uint64_t pf_rip, pf_va; /* the last #PF by the quick gate */
+            uint64_t flushed;       /* times that TLB entries were dropped */
+            struct interp *in;
+            struct engine_part *part;
+            /* the code cache: addresses, the same for all vCPUs */
+            struct bt_cache *cache;
+            uint8_t *rx;
+            uint64_t *cells; /* behind rx; what code reads or jumps through */
+            struct bt_block *blocks;
+            struct bt_site *sites;
+            uint32_t *hash;
+            struct bt_stats st;
+        };
+    };
     uint64_t zone_sup[256];
     struct bt_stk stk_user;
-    uint8_t pad2[0x800 - 24];
+    uint64_t here; /* this mapping's own address */
+    uint8_t pad2[0x800 - 32];
     uint64_t zone_user[256];
     struct {
         uint64_t r[BT_TLB_N], w[BT_TLB_N], delta[BT_TLB_N];
@@ -332,9 +354,6 @@ struct bt {
     /* C only */
     struct bt_log ib_log[2], upper_log[3], far_log; /* of what views share */
     _Atomic uint8_t view_used[PCID_SLOTS];          /* by far_user[] of it */
-    /* the mapping whose pages of a user address space are in use: view.c */
-    struct bt *view;
-    unsigned at; /* its number: the interpreter's slot of the PCID */
     struct bt_view {
         uint64_t gen; /* the interpreter's generation that it holds */
         struct bt_log log[3], ib_log, far_log;
@@ -345,25 +364,15 @@ struct bt {
         int32_t credit; /* faults that it may still have */
     } views[PCID_SLOTS];
     uint8_t bounce[128] ALIGNED(64); /* a read that lies on two pages */
-    uint64_t flushed;                /* times that TLB entries were dropped */
-    uint64_t pf_rip, pf_va; /* the last #PF that the quick gate delivered */
-    bool pf_write;
-    struct interp *in;
-    struct engine_part *part;
     struct x86_lin_ops lin;
     bool tsc_inline;   /* RDTSC is the host's plus tscoff */
     uint64_t tsc_base; /* guest TSC without the vCPU's offset: host's - this */
     uint64_t gen;      /* interp's generation of the upper half in tlb[] */
     /* the code cache: addresses, the same for all vCPUs */
-    struct bt_cache *cache;
-    uint8_t *rx, *rw;
-    uint64_t *cells; /* behind rx; what code reads or jumps through */
-    struct bt_block *blocks;
+    uint8_t *rw;
     struct bt_page *pages;
-    struct bt_site *sites;
     struct bt_map *maps;
     bt_reloc_t *relocs;
-    uint32_t *hash;
     uint32_t code_bytes;
     /* where the block that is being translated goes; under the lock */
     uint32_t code_at, cold_at, ncells, nsites, nmaps, nrelocs;
@@ -381,9 +390,7 @@ struct bt {
     pthread_t thread;       /* that is in bt_run, when in_run */
     _Atomic uint32_t in_run;
     bool altstack;
-    struct bt_stats st;
     uint64_t callouts[X86_OP_COUNT];
-    bool check;           /* lock-step: units are blocks, nothing is linked */
     bool cells_only;      /* tests: each direct jump goes through a cell */
     struct bt_check *chk; /* then; check.h */
 };

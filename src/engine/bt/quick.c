@@ -278,6 +278,8 @@ const void *bt_quick(struct bt *bt)
     bt_count(&bt->st.quick_callout, bt->reason);
     switch (bt->reason) {
     case BT_G_CALLOUT:
+        if (s->quick >= BT_Q_BITS)
+            return bt_quick_addr(bt, s);
         if (s->quick >= BT_Q_STR)
             return bt_quick_str(bt, s);
         return bt_quick_sys(bt, s);

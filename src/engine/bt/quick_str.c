@@ -484,24 +484,14 @@ static bool run(struct bt *bt, const struct bt_site *s)
         return cmps(bt, &q);
     case BT_Q_SCAS:
         return scas(bt, &q);
-    case BT_Q_STD:
-        bt->dfl = X86_FL_DF;
-        return true;
-    case BT_Q_BITS:
-        return bt_quick_bits(bt, s->arg);
     default:
-        return bt_quick_xsave(bt, s->quick);
+        bt->dfl = X86_FL_DF; /* STD */
+        return true;
     }
 }
 
 const void *bt_quick_str(struct bt *bt, const struct bt_site *s)
 {
-    if (s->quick == BT_Q_INVLPG) {
-        const void *code = bt_quick_invlpg(bt, s);
-
-        bt->st.quick_ops += code != NULL;
-        return code;
-    }
     if (!run(bt, s))
         return NULL;
     bt->st.quick_ops++;

@@ -59,14 +59,10 @@ uint32_t bt_str_inline(struct bt_tr *t);
  * registers that are right between two elements. */
 const void *bt_quick_str(struct bt *bt, const struct bt_site *s);
 
-/* The following return whether the instruction is done; if not, nothing is. */
-
-/** bt_quick_bits() - BT, BTS, BTR, BTC of bit slot[] from operand va on */
-bool bt_quick_bits(struct bt *bt, unsigned arg);
-
-/** bt_quick_xsave() - XSAVE, XSAVEOPT, XSAVEC, XRSTOR with area va
- * @quick: enum bt_quick_str_op */
-bool bt_quick_xsave(struct bt *bt, unsigned quick);
+/** bt_quick_addr() - run an instruction whose operand's address is in bt->va:
+ * bits, INVLPG, XSAVE and kin
+ * Return: host address to go on at; NULL: nothing was done. */
+const void *bt_quick_addr(struct bt *bt, const struct bt_site *s);
 
 /* An XSAVE area in one guest page or two: its byte @at is p[at >= n0][at]. */
 struct bt_area {

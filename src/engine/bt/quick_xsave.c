@@ -25,7 +25,7 @@ typedef uint64_t ANY_ALIGN img64;
 
 /* ---- bits ---- */
 
-bool bt_quick_bits(struct bt *bt, unsigned arg)
+static bool bit_test(struct bt *bt, unsigned arg)
 {
     unsigned shift = arg & BT_BITS_SIZE, op = arg & BT_BITS_OP,
              bits = 8U << shift;
@@ -106,7 +106,8 @@ static ALWAYS_INLINE void copy(const struct bt_area *to,
         t[i] = f[i];
 }
 
-static bool area_open(struct bt *bt, size_t len, bool write, struct bt_area *a)
+static ALWAYS_INLINE bool area_open(struct bt *bt, size_t len, bool write,
+                                    struct bt_area *a)
 {
     unsigned kind = bt->mode & BT_MODE_KIND;
     uint64_t va = bt->va;
@@ -146,7 +147,7 @@ static struct bt_area own(struct bt *bt)
 /* ---- x87: bytes 0-23 and 32-159 ---- */
 
 /* Whether it is there as FNINIT leaves it. */
-static bool x87_init(const struct bt_area *a)
+static ALWAYS_INLINE bool x87_init(const struct bt_area *a)
 {
     return !((get(a, 0) ^ 0x37f) | any(a, 32, 4) | any(a, 64, 8) |
              any(a, 128, 4));
@@ -170,39 +171,44 @@ static void x87_put_init(const struct bt_area *a)
     clear(a, 128, 4);
 }
 
-/* x87's registers from area @a; @init: as FNINIT leaves them. */
-static void x87_load(struct bt *bt, const struct bt_area *a, bool init)
+/* The host's x87 into the vCPU's image. Return: whether it is in use. */
+static NOINLINE bool x87_image(struct bt *bt)
 {
     struct bt_area img = own(bt);
 
-    /* Linux's signal frames always say that x87 is in use */
-    init = init || x87_init(a);
-    if (init && !bt->x87)
-        return;
-    bt->x87 = !init;
+    asm volatile("xsave64 (%0)" : : "r"(img.p[0]), "a"(1), "d"(0) : "memory");
+    return !x87_init(&img);
+}
+
+static NOINLINE void x87_put(struct bt *bt, const struct bt_area *a)
+{
+    struct bt_area img = own(bt);
+
+    x87_copy(a, &img);
+}
+
+static NOINLINE void x87_get(struct bt *bt, const struct bt_area *a, bool init)
+{
+    struct bt_area img = own(bt);
+
     if (!init)
         x87_copy(&img, a);
     put(&img, HDR_AT, init ? 0 : X86_XCR0_X87);
     clear(&img, HDR_AT + 8, 7);
     asm volatile("xrstor64 (%0)" : : "r"(img.p[0]), "a"(1), "d"(0) : "memory");
+    bt->x87 = !init;
 }
 
 /* ---- saving ---- */
 
-/* Which of @rfbm's components are in use, by their contents. @img: x87's, if
- * it may be. */
-static uint64_t in_use(struct bt *bt, const struct bt_area *img, uint64_t rfbm)
+/* Which of @rfbm's components are in use, by their contents. x87's are in the
+ * image then, if it may be. */
+static ALWAYS_INLINE uint64_t in_use(struct bt *bt, uint64_t rfbm)
 {
     uint64_t use = 0;
 
-    if ((rfbm & X86_XCR0_X87) && bt->x87) {
-        asm volatile("xsave64 (%0)"
-                     :
-                     : "r"(img->p[0]), "a"(1), "d"(0)
-                     : "memory");
-        if (!x87_init(img))
-            use |= X86_XCR0_X87;
-    }
+    if ((rfbm & X86_XCR0_X87) && bt->x87 && x87_image(bt))
+        use |= X86_XCR0_X87;
     if ((rfbm & X86_XCR0_SSE) && bt_xmm_any())
         use |= X86_XCR0_SSE;
     if ((rfbm & X86_XCR0_AVX) && bt_ymm_any())
@@ -210,7 +216,7 @@ static uint64_t in_use(struct bt *bt, const struct bt_area *img, uint64_t rfbm)
     return use;
 }
 
-static uint32_t mxcsr_now(void)
+static ALWAYS_INLINE uint32_t mxcsr_now(void)
 {
     uint32_t v;
 
@@ -218,13 +224,12 @@ static uint32_t mxcsr_now(void)
     return v;
 }
 
-/* Components @data to the area; x87's are in @img, or, NULL, as FNINIT leaves
- * them. */
-static void parts(const struct bt_area *a, const struct bt_area *img,
-                  uint64_t data, bool mxcsr)
+/* Components @data to the area. */
+static ALWAYS_INLINE void parts(struct bt *bt, const struct bt_area *a,
+                                uint64_t data, bool mxcsr)
 {
-    if ((data & X86_XCR0_X87) && img)
-        x87_copy(a, img);
+    if ((data & X86_XCR0_X87) && bt->x87)
+        x87_put(bt, a);
     else if (data & X86_XCR0_X87)
         x87_put_init(a);
     if (mxcsr)
@@ -239,11 +244,11 @@ static bool save(struct bt *bt, unsigned quick)
 {
     uint64_t rfbm = requested(bt), use, data;
     bool mxcsr = rfbm & (X86_XCR0_SSE | X86_XCR0_AVX);
-    struct bt_area a, img = own(bt);
+    struct bt_area a;
 
     if (!area_open(bt, area_len(rfbm), true, &a))
         return false;
-    use = in_use(bt, &img, rfbm);
+    use = in_use(bt, rfbm);
     data = quick == BT_Q_XSAVE ? rfbm : use;
     if (quick == BT_Q_XSAVEC) {
         if ((rfbm & X86_XCR0_SSE) && mxcsr_now() != MXCSR_INIT)
@@ -254,7 +259,7 @@ static bool save(struct bt *bt, unsigned quick)
     } else {
         use |= get(&a, HDR_AT) & ~rfbm;
     }
-    parts(&a, bt->x87 ? &img : NULL, data, mxcsr);
+    parts(bt, &a, data, mxcsr);
     put(&a, HDR_AT, use);
     return true;
 }
@@ -283,6 +288,7 @@ static bool restore(struct bt *bt)
     uint64_t rfbm = requested(bt), bv, comp;
     struct bt_area a;
     uint32_t mxcsr;
+    bool init;
 
     if (!area_open(bt, area_len(rfbm), false, &a))
         return false;
@@ -297,8 +303,11 @@ static bool restore(struct bt *bt)
         if (mxcsr != mxcsr_now())
             asm volatile("ldmxcsr %0" : : "m"(mxcsr));
     }
-    if (rfbm & X86_XCR0_X87)
-        x87_load(bt, &a, !(bv & X86_XCR0_X87));
+    if (rfbm & X86_XCR0_X87) { /* Linux's signal frames always have it */
+        init = !(bv & X86_XCR0_X87) || x87_init(&a);
+        if (!init || bt->x87)
+            x87_get(bt, &a, init);
+    }
     if (rfbm & X86_XCR0_AVX & bv)
         bt_ymm_get(&a);
     else if (rfbm & X86_XCR0_AVX)
@@ -310,9 +319,26 @@ static bool restore(struct bt *bt)
     return true;
 }
 
-bool bt_quick_xsave(struct bt *bt, unsigned quick)
+const void *bt_quick_addr(struct bt *bt, const struct bt_site *s)
 {
-    if (!bt->vec) /* the state is in cpu->xsave */
-        return false;
-    return quick == BT_Q_XRSTOR ? restore(bt) : save(bt, quick);
+    const void *code = bt->rx + s->next;
+    bool done;
+
+    switch (s->quick) {
+    case BT_Q_BITS:
+        done = bit_test(bt, s->arg);
+        break;
+    case BT_Q_INVLPG:
+        code = bt_quick_invlpg(bt, s);
+        done = code != NULL;
+        break;
+    case BT_Q_XRSTOR: /* !vec: the state is in cpu->xsave */
+        done = bt->vec && restore(bt);
+        break;
+    default:
+        done = bt->vec && save(bt, s->quick);
+        break;
+    }
+    bt->st.quick_ops += done;
+    return done ? code : NULL;
 }

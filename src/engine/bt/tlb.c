@@ -71,6 +71,7 @@ static void view_clear(struct bt *bt, unsigned i)
     for (unsigned k = 0; k < 3; k++)
         keys_clear(v, k, 0, &bt->views[i].log[k]);
     stk_drop(&v->stk_user);
+    v->here = (uintptr_t)v;
     ib_clear(bt, v->ib_user, BT_IB_USER_N, &bt->views[i].ib_log);
     bt_far_flush_view(bt, i);
 }

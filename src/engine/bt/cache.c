@@ -28,6 +28,7 @@
 #define CODE_ROOM 16384U
 #define EVICT     16 /* blocks at each translation */
 #define HUGE_PAGE (UINT32_C(2) << 20)
+#define COPIES    (BT_SEGS - BT_COPY_SEGS) /* the first segment of copies */
 
 /* ---- memory ---- */
 
@@ -89,12 +90,14 @@ void bt_cache_reset(struct engine_part *part)
     cells[BT_CELL_ONE] = 1;
     for (unsigned i = 0; i < BT_SEGS; i++)
         seg_begin(part, i, &c->seg[i]);
-    c->cur = 0;
+    c->at[0] = c->cur = 0;
+    c->at[1] = COPIES;
     c->seg_blocks = BT_SEG_BLOCKS;
-    c->npages = c->free_page = 0;
+    c->npages = c->free_page = c->nspots = c->free_spot = 0;
     c->inval_n = 0;
     memset(c->hash, 0, sizeof *c->hash << BT_HASH_BITS);
     memset(c->phash, 0, sizeof *c->phash << BT_PHASH_BITS);
+    memset(c->shash, 0, sizeof *c->shash << BT_SHASH_BITS);
     memset(c->twins, 0, sizeof *c->twins << BT_TWIN_BITS);
     bt_far_reset(c);
     c->sites[0] = (struct bt_site){.s1 = X86_R11, .s2 = X86_R10};
@@ -107,15 +110,18 @@ int bt_cache_make(struct engine_part *part, struct err *e)
     pthread_mutex_init(&c->lock, NULL);
     c->blocks = bt_take(sizeof *c->blocks * (size_t)BT_BLOCKS_MAX);
     c->pages = bt_take(sizeof *c->pages * (size_t)BT_PAGES_MAX);
+    c->spots = bt_take(sizeof *c->spots * (size_t)BT_SPOTS_MAX);
     c->sites = bt_take(sizeof *c->sites * (size_t)BT_SITES_MAX);
     c->maps = bt_take(sizeof *c->maps * (size_t)BT_MAPS_MAX);
     c->relocs = bt_take(sizeof *c->relocs * (size_t)BT_RELOCS_MAX);
     c->hash = take_huge(sizeof *c->hash << BT_HASH_BITS);
     c->phash = bt_take(sizeof *c->phash << BT_PHASH_BITS);
+    c->shash = bt_take(sizeof *c->shash << BT_SHASH_BITS);
     c->twins = bt_take(sizeof *c->twins << BT_TWIN_BITS);
     c->ops = bt_take(BT_SEG_OPS * BT_SEGS);
-    if (!c->blocks || !c->pages || !c->sites || !c->maps || !c->relocs ||
-        !c->hash || !c->phash || !c->twins || !c->ops || !bt_far_make(c))
+    if (!c->blocks || !c->pages || !c->spots || !c->sites || !c->maps ||
+        !c->relocs || !c->hash || !c->phash || !c->shash || !c->twins ||
+        !c->ops || !bt_far_make(c))
         return err_set(e, -ENOMEM, "bt: no memory for the translation cache");
     bt_cache_reset(part);
     return 0;
@@ -148,7 +154,7 @@ void bt_cache_join(struct bt *bt)
     bt->relocs = c->relocs;
     bt->hash = c->hash;
     bt->fault = c->sites[0];
-    take_ends(bt, &c->seg[c->cur]);
+    take_ends(bt, &c->seg[c->at[0]]);
     atomic_store(&bt->idle, 1);
 }
 
@@ -218,24 +224,32 @@ static bool nobody_holds(struct engine_part *part, uint64_t epoch)
 
 /* ---- eviction ---- */
 
-static bool full(const struct bt_cache *c, const struct engine_part *part)
+/* The segment that is filled behind segment @i. */
+static unsigned next_of(unsigned i)
 {
-    const struct bt_seg *s = &c->seg[c->cur];
-    unsigned end = c->cur + 1;
+    return i == COPIES - 1 ? 0 : i == BT_SEGS - 1 ? COPIES : i + 1;
+}
+
+/* @i: the segment that is being filled. */
+static bool full(const struct engine_part *part, unsigned i)
+{
+    const struct bt_cache *c = &part->cache;
+    const struct bt_seg *s = &c->seg[i];
+    unsigned end = i + 1;
 
     return s->code_at + CODE_ROOM > hot_begin(part->slice, end) ||
            s->cold_at + CODE_ROOM > cold_begin(part->slice, end) ||
            s->ncells + 256 > BT_SEG_CELLS * end ||
-           s->nblocks - BT_SEG_BLOCKS * c->cur >= c->seg_blocks ||
+           s->nblocks - BT_SEG_BLOCKS * i >= c->seg_blocks ||
            s->nsites + 512 > BT_SEG_SITES * end ||
            s->nmaps + 128 > BT_SEG_MAPS * end ||
            s->nrelocs + BT_RELOCS > BT_SEG_RELOCS * end;
 }
 
-static bool half_full(const struct bt_cache *c, const struct engine_part *part)
+static bool half_full(const struct engine_part *part, unsigned i)
 {
-    const struct bt_seg *s = &c->seg[c->cur];
-    unsigned i = c->cur;
+    const struct bt_cache *c = &part->cache;
+    const struct bt_seg *s = &c->seg[i];
 
     return s->code_at > hot_begin(part->slice, 2 * i + 1) / 2 ||
            (s->cold_at - cold_begin(part->slice, i)) * 2 >
@@ -247,12 +261,12 @@ static bool half_full(const struct bt_cache *c, const struct engine_part *part)
            s->nrelocs - BT_SEG_RELOCS * i > BT_SEG_RELOCS / 2;
 }
 
-/* Drop up to @n blocks of the segment that is filled next, and with each all
- * others of its page: so no link is left that leads out of the segment. */
-static void evict(struct bt *bt, unsigned n)
+/* Drop up to @n blocks of segment @i, which is filled next, and with each all
+ * others of its spot: so no link is left that leads out of the segment. */
+static void evict(struct bt *bt, unsigned i, unsigned n)
 {
     struct bt_cache *c = bt->cache;
-    struct bt_seg *s = &c->seg[(c->cur + 1) % BT_SEGS];
+    struct bt_seg *s = &c->seg[i];
 
     if (s->evicted == s->nblocks)
         return;
@@ -260,40 +274,40 @@ static void evict(struct bt *bt, unsigned n)
         const struct bt_block *b = &c->blocks[s->evicted++];
 
         if (bt_block_valid(b)) {
-            bt_page_drop(bt, &c->pages[b->page]);
+            bt_spot_drop(bt, b);
             bt->st.evictions++;
         }
     }
     if (s->evicted < s->nblocks)
         return;
-    bt_far_close(bt, (c->cur + 1) % BT_SEGS);
+    bt_far_close(bt, i);
     s->epoch = atomic_fetch_add(&c->epoch, 1) + 1;
     atomic_fetch_add(&c->drops, 1);
     (void)nobody_holds(bt->part, s->epoch); /* ask them */
 }
 
 /* On to the next segment. Return: false: somebody may hold things of it. */
-static bool advance(struct bt *bt)
+static bool advance(struct bt *bt, bool copies)
 {
     struct bt_cache *c = bt->cache;
-    unsigned next = (c->cur + 1) % BT_SEGS;
+    unsigned next = next_of(c->at[copies]);
 
-    evict(bt, UINT32_MAX);
+    evict(bt, next, UINT32_MAX);
     bt_cache_look(bt);
     if (!nobody_holds(bt->part, c->seg[next].epoch))
         return false;
     seg_begin(bt->part, next, &c->seg[next]);
-    c->cur = next;
+    c->at[copies] = next;
     bt->st.segments++;
     return true;
 }
 
 /* Room for a block, with the lock held; it is given away while we wait. */
-static bool room(struct bt *bt, bool *left)
+static bool room(struct bt *bt, bool copies, bool *left)
 {
     struct bt_cache *c = bt->cache;
 
-    while (full(c, bt->part) && !advance(bt)) {
+    while (full(bt->part, c->at[copies]) && !advance(bt, copies)) {
         uint32_t idle = atomic_exchange(&bt->idle, 1);
 
         bt_cache_unlock(bt, *left);
@@ -303,8 +317,8 @@ static bool room(struct bt *bt, bool *left)
         if (atomic_load(&bt->in->attn) || kick_pending(&bt->cpu->kick))
             return false; /* look again */
     }
-    if (half_full(c, bt->part))
-        evict(bt, EVICT);
+    if (half_full(bt->part, c->at[copies]))
+        evict(bt, next_of(c->at[copies]), EVICT);
     return true;
 }
 
@@ -314,7 +328,7 @@ void bt_cache_flush(struct bt *bt)
     bool left = bt_cache_lock(bt);
 
     for (uint32_t i = 0; i < c->npages; i++)
-        if (c->pages[i].first)
+        if (c->pages[i].spots)
             bt_page_drop(bt, &c->pages[i]);
     bt->st.flushes++;
     bt_cache_look(bt);
@@ -366,9 +380,8 @@ static bool translate(struct bt *bt, struct bt_block *b,
 
 /* What is made is written to where the segment ends, and moves the end. */
 static bool fill(struct bt *bt, struct bt_seg *s, struct bt_block *b,
-                 const struct source *src)
+                 const struct source *src, const struct bt_block *twin)
 {
-    const struct bt_block *twin = bt_twin(bt, b);
     bool ok = true;
 
     take_ends(bt, s);
@@ -406,11 +419,9 @@ void bt_text_need(struct bt_text *text, unsigned at)
 static void publish(struct bt *bt, struct bt_seg *s, struct bt_block *b)
 {
     struct bt_cache *c = bt->cache;
-    struct bt_page *p = &c->pages[b->page];
     uint32_t *bucket = &c->hash[bt_hash(b->src, b->va)];
 
-    b->page_next = p->first;
-    p->first = s->nblocks + 1;
+    bt_page_add(bt, b);
     if (b->tail) {
         struct bt_page *tail = &c->pages[b->tail_page - 1];
 
@@ -424,15 +435,16 @@ static void publish(struct bt *bt, struct bt_seg *s, struct bt_block *b)
     bt_twin_put(bt, b);
 }
 
-static struct bt_block *make_here(struct bt *bt, uint64_t va,
+static struct bt_block *make_here(struct bt *bt, struct bt_seg *s, uint64_t va,
                                   const struct source *src)
 {
     const struct xlat *x = src->x, *tail = src->tail;
     struct bt_cache *c = bt->cache;
-    struct bt_seg *s = &c->seg[c->cur];
     struct bt_block *b = &c->blocks[s->nblocks];
     struct bt_page *p, *p2 = NULL;
+    const struct bt_block *twin; /* not @b, which is none yet */
 
+    twin = tail ? NULL : bt_twin(bt, x->host, va, bt->mode);
     p = bt_page_get(bt, x->gpa.v & PAGE, x->host - (va & 0xfff));
     if (p && tail)
         p2 = bt_page_get(bt, tail->gpa.v & PAGE, tail->host);
@@ -446,7 +458,7 @@ static struct bt_block *make_here(struct bt *bt, uint64_t va,
                            .tail_page = p2 ? (uint32_t)(p2 - c->pages) + 1 : 0,
                            .moves = !tail && bt_moves(va, bt->mode),
                            .valid = true};
-    if (!fill(bt, s, b, src))
+    if (!fill(bt, s, b, src, twin))
         return NULL;
     publish(bt, s, b);
     return b;
@@ -455,13 +467,16 @@ static struct bt_block *make_here(struct bt *bt, uint64_t va,
 static struct bt_block *make(struct bt *bt, uint64_t va,
                              const struct source *src)
 {
-    bool left = bt_cache_lock(bt);
+    bool left = bt_cache_lock(bt), copies;
+    struct bt_cache *c = bt->cache;
     struct bt_block *b = NULL;
 
-    if (room(bt, &left)) {
+    /* It may be gone, or there, when there is room: that is no matter. */
+    copies = !src->tail && bt_twin(bt, src->x->host, va, bt->mode);
+    if (room(bt, copies, &left)) {
         b = bt_block_find(bt, src->x->host, va, bt->mode);
         if (!b)
-            b = make_here(bt, va, src);
+            b = make_here(bt, &c->seg[c->cur = c->at[copies]], va, src);
     }
     bt_cache_unlock(bt, left);
     return b;

@@ -26,39 +26,54 @@ bool bt_moves(uint64_t va, uint32_t mode)
 
 /* ---- finding one ---- */
 
-/* One of two entries for each place and mode; who finds neither is translated.
- */
-static uint32_t *entry(struct bt_cache *c, const struct bt_block *b)
+/* Two pairs of entries, each for a place and mode: the newest region, which
+ * lies near others of its process, and an older one, which may have been
+ * translated and will then stand for longer. Who finds none is translated. */
+static uint32_t *pairs(struct bt_cache *c, const uint8_t *src, uint32_t mode)
 {
-    uint64_t key = (uint64_t)(uintptr_t)b->src ^ (uint64_t)b->mode << 48;
+    uint64_t key = (uint64_t)(uintptr_t)src >> 12 ^ (uint64_t)mode << 48;
 
     key = key * UINT64_C(0x9e3779b97f4a7c15) >> (64 - BT_TWIN_BITS);
-    return &c->twins[key & ~UINT64_C(1)];
+    key += ((uintptr_t)src & 0xfff) >> 3;
+    return &c->twins[key << 2 & ((1U << BT_TWIN_BITS) - 1)];
 }
 
 /* A record that was used again since is found out, too. */
-static bool twins(const struct bt *bt, uint32_t i, const struct bt_block *b)
+static bool twins(const struct bt *bt, uint32_t i, const uint8_t *src,
+                  uint32_t mode)
 {
     const struct bt_block *o = &bt->blocks[i - 1];
 
-    return i && bt_block_valid(o) && o->src == b->src && o->mode == b->mode &&
+    return i && bt_block_valid(o) && o->src == src && o->mode == mode &&
            o->moves;
+}
+
+static uint32_t twin_find(const struct bt *bt, const uint32_t *at,
+                          const uint8_t *src, uint32_t mode)
+{
+    for (unsigned k = 0; k < 4; k++)
+        if (twins(bt, at[k], src, mode))
+            return at[k];
+    return 0;
 }
 
 void bt_twin_put(struct bt *bt, const struct bt_block *b)
 {
-    uint32_t *at = entry(bt->cache, b);
-    uint32_t i = (uint32_t)(b - bt->blocks) + 1;
+    uint32_t *at = pairs(bt->cache, b->src, b->mode), was;
 
     if (!b->moves)
         return;
-    if (at[0] && !twins(bt, at[0], b)) {
-        if (bt_block_valid(&bt->blocks[at[0] - 1]))
-            at[1] = at[0];
-        else if (twins(bt, at[1], b))
-            at[1] = 0;
+    was = twin_find(bt, at, b->src, b->mode);
+    if (was && (was == at[2] || was == at[3])) {
+        at += 2;
+    } else if (!was && at[0]) { /* somebody else's */
+        at[2] = at[0];
+        at[3] = at[1];
+        at[1] = 0;
     }
-    at[0] = i;
+    if (!twins(bt, at[1], b->src, b->mode))
+        at[1] = was;
+    at[0] = (uint32_t)(b - bt->blocks) + 1;
 }
 
 /* Zones: all that it names by its own address is in the zone that it is in. */
@@ -76,20 +91,20 @@ static bool pinned(const struct bt *bt, const struct bt_block *o, uint64_t va)
     return false;
 }
 
-const struct bt_block *bt_twin(struct bt *bt, const struct bt_block *b)
+const struct bt_block *bt_twin(struct bt *bt, const uint8_t *src, uint64_t va,
+                               uint32_t mode)
 {
-    const uint32_t *at = entry(bt->cache, b);
     const struct bt_block *o;
     uint32_t i;
 
-    if (!b->moves || b->tail || bt->check || bt_inval_waits(bt))
+    if (!bt_moves(va, mode) || bt->check || bt_inval_waits(bt))
         return NULL;
-    i = twins(bt, at[0], b) ? at[0] : twins(bt, at[1], b) ? at[1] : 0;
-    if (!i || bt_look_wants(bt->part->look, b->va))
+    i = twin_find(bt, pairs(bt->cache, src, mode), src, mode);
+    if (!i || bt_look_wants(bt->part->look, va))
         return NULL;
     o = &bt->blocks[i - 1];
-    if ((b->mode & BT_MODE_ZONE) &&
-        (!zone_same(b->va) || !zone_same(o->va) || pinned(bt, o, b->va)))
+    if ((mode & BT_MODE_ZONE) &&
+        (!zone_same(va) || !zone_same(o->va) || pinned(bt, o, va)))
         return NULL;
     return o;
 }
@@ -105,13 +120,17 @@ struct way {
     uint32_t hot, cold, site, cell; /* numbers, modulo 2^32 */
 };
 
-static void copy_words(uint8_t *to, const uint8_t *from, uint32_t n)
+/* Read where it runs: those pages may be large ones. */
+static void copy_code(struct bt *bt, uint32_t to, uint32_t from, uint64_t n)
 {
-    for (uint32_t i = 0; i < n; i += 8) {
-        uint64_t v;
+    const uint8_t *s = bt->rx + from;
+    uint8_t *d = bt->rw + to;
 
-        memcpy(&v, from + i, 8);
-        memcpy(to + i, &v, 8);
+    for (uint64_t i = 0; i < n; i += 32) {
+        uint64_t v[4];
+
+        memcpy(v, s + i, 32);
+        memcpy(d + i, v, 32);
     }
 }
 
@@ -182,11 +201,13 @@ static uint64_t add64(uint8_t *at, uint64_t by)
     return v;
 }
 
-/* mov r11, target; jmp gs:[branch cache's entry] */
+/* mov r11, target; jmp gs:[branch cache's entry]: slots of its own (far.c)
+ * would be taken and given back with each process. */
 static void put_exit(const struct way *w, uint8_t *at)
 {
     uint64_t va = add64(at, w->va);
-    uint32_t disp = bt_far_at(w->bt, va, w->b->mode & ~BT_MODE_NOWIN);
+    unsigned k = w->b->mode & BT_MODE_KIND;
+    uint32_t disp = (uint32_t)BT_IB(k) + 8 * bt_ib_index(k, va);
 
     memcpy(at + 12, &disp, 4);
 }
@@ -263,6 +284,23 @@ static void put(const struct way *w, bt_reloc_t r)
     }
 }
 
+static void ahead(const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch((const uint8_t *)p + i, 1);
+}
+
+/* Where the next copy will lie, memory that was last written long ago. */
+static void fetch_next(const struct bt *bt, const struct bt_block *b)
+{
+    ahead(bt->rw + bt->code_at, 512);
+    ahead(bt->rw + bt->cold_at, 256);
+    ahead(&bt->sites[bt->nsites], 640);
+    ahead(&bt->maps[bt->nmaps], 192);
+    ahead(&bt->relocs[bt->nrelocs], 128);
+    ahead(b + 1, sizeof *b);
+}
+
 /* Numbers from where the segment is filled up to, as bt_translate() does. */
 static void take(struct bt *bt, struct bt_block *b, const struct bt_block *o)
 {
@@ -299,9 +337,8 @@ void bt_copy(struct bt *bt, struct bt_block *b, const struct bt_block *from)
     w.cold = b->cold - from->cold;
     w.site = b->sites - from->sites;
     w.cell = b->cell - from->cell;
-    copy_words(bt->rw + b->indirect, bt->rw + from->indirect,
-               b->code_end - b->indirect);
-    copy_words(bt->rw + b->cold, bt->rw + from->cold, b->cold_end - b->cold);
+    copy_code(bt, b->indirect, from->indirect, b->code_end - b->indirect);
+    copy_code(bt, b->cold, from->cold, b->cold_end - b->cold);
     copy_map(&w);
     bt->cells[b->cell] = b->adcx ? BT_CELL_HERE : -b->va;
     copy_sites(&w);
@@ -311,6 +348,7 @@ void bt_copy(struct bt *bt, struct bt_block *b, const struct bt_block *from)
         bt->relocs[b->relocs + i] = r;
         put(&w, r);
     }
+    fetch_next(bt, b);
     bt->st.copies++;
     bt_look_copy(bt, b);
 }

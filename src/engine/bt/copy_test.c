@@ -276,7 +276,30 @@ TEST(syscall_is_copied)
     }
 }
 
+/* Copies go round in their own part of the cache: when they are dropped, what
+ * they were made from stays. */
+TEST(copies_do_not_drop_what_was_translated)
+{
+    struct world w;
+    uint64_t made;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    w.part->cache.seg_blocks = 6;
+    run(&w, 0, 0, 2);
+    run(&w, 0, 1, 2);
+    made = blocks(&w);
+    for (unsigned i = 0; i < 40; i++)
+        run(&w, i & 1, i % SLOTS, 2);
+    /* Behind a drop regions begin where an instruction was called out. */
+    CHECK(blocks(&w) < made + 16);
+    CHECK(copies(&w) > 150);
+    CHECK(w.part->bt[0]->st.segments + w.part->bt[1]->st.segments > 4);
+}
+
 TEST_MAIN(CASE(syscall_is_copied), CASE(regions_are_copied_for_other_addresses),
           CASE(regions_of_zones_are_copied),
           CASE(regions_are_copied_on_hosts_without_adx),
-          CASE(no_copy_of_what_was_written))
+          CASE(no_copy_of_what_was_written),
+          CASE(copies_do_not_drop_what_was_translated))

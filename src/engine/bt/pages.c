@@ -85,6 +85,47 @@ static void forget(struct bt *bt, struct bt_page *p)
     c->free_page = i;
 }
 
+/* ---- spots ---- */
+
+static uint32_t *spot_bucket(struct bt_cache *c, uint32_t page, uint64_t va)
+{
+    return &c->shash[((va >> 12) + ((uint64_t)page << 40)) *
+                         UINT64_C(0x9e3779b97f4a7c15) >>
+                     (64 - BT_SHASH_BITS)];
+}
+
+static uint32_t spot_new(struct bt_cache *c, uint32_t page, uint64_t va)
+{
+    uint32_t i = c->free_spot, *at = spot_bucket(c, page, va);
+    struct bt_page *p = &c->pages[page];
+
+    if (i)
+        c->free_spot = c->spots[i - 1].hash_next;
+    else
+        i = ++c->nspots;
+    c->spots[i - 1] = (struct bt_spot){
+        .va = va, .page = page, .hash_next = *at, .next = p->spots};
+    if (p->spots)
+        c->spots[p->spots - 1].prev = i;
+    p->spots = *at = i;
+    return i;
+}
+
+void bt_page_add(struct bt *bt, struct bt_block *b)
+{
+    struct bt_cache *c = bt->cache;
+    uint64_t va = b->va & PAGE;
+    uint32_t i = *spot_bucket(c, b->page, va);
+
+    while (i && (c->spots[i - 1].va != va || c->spots[i - 1].page != b->page))
+        i = c->spots[i - 1].hash_next;
+    if (!i)
+        i = spot_new(c, b->page, va);
+    b->spot = i - 1;
+    b->page_next = c->spots[i - 1].first;
+    c->spots[i - 1].first = (uint32_t)(b - c->blocks) + 1;
+}
+
 /* ---- dropping ---- */
 
 static void unhash(struct bt_cache *c, const struct bt_block *b)
@@ -133,17 +174,52 @@ static void block_drop(struct bt *bt, struct bt_block *b)
     bt_links_done(bt->cache);
 }
 
-static void drop(struct bt *bt, struct bt_page *p)
+/* Its blocks, and itself. */
+static void spot_drop(struct bt *bt, uint32_t i)
 {
     struct bt_cache *c = bt->cache;
+    struct bt_spot *s = &c->spots[i - 1];
+    uint32_t *at = spot_bucket(c, s->page, s->va);
 
-    for (uint32_t i = p->first; i; i = c->blocks[i - 1].page_next)
-        block_drop(bt, &c->blocks[i - 1]);
-    p->first = 0;
+    for (uint32_t k = s->first; k; k = c->blocks[k - 1].page_next)
+        block_drop(bt, &c->blocks[k - 1]);
+    while (*at != i)
+        at = &c->spots[*at - 1].hash_next;
+    *at = s->hash_next;
+    if (s->prev)
+        c->spots[s->prev - 1].next = s->next;
+    else
+        c->pages[s->page].spots = s->next;
+    if (s->next)
+        c->spots[s->next - 1].prev = s->prev;
+    s->hash_next = c->free_spot;
+    c->free_spot = i;
+}
+
+/* It has no spots. */
+static void page_empty(struct bt *bt, struct bt_page *p)
+{
     p->granules = 1;
     p->misses = 0;
     if (!p->tails)
         forget(bt, p);
+}
+
+static void drop(struct bt *bt, struct bt_page *p)
+{
+    while (p->spots)
+        spot_drop(bt, p->spots);
+    page_empty(bt, p);
+}
+
+void bt_spot_drop(struct bt *bt, const struct bt_block *b)
+{
+    struct bt_page *p = &bt->cache->pages[b->page];
+
+    spot_drop(bt, b->spot + 1);
+    if (!p->spots)
+        page_empty(bt, p);
+    atomic_fetch_add(&bt->cache->drops, 1);
 }
 
 void bt_page_drop(struct bt *bt, struct bt_page *p)
@@ -256,7 +332,7 @@ void bt_inval_take(struct bt *bt)
     for (uint32_t i = 0; i < n && n <= BT_INVAL_MAX; i++)
         written(bt, at[i], len[i]);
     for (uint32_t i = 0; i < c->npages && n > BT_INVAL_MAX; i++)
-        if (c->pages[i].first)
+        if (c->pages[i].spots)
             bt_page_drop(bt, &c->pages[i]);
     atomic_store(&c->inval_done, posted);
     bt_cache_look(bt);

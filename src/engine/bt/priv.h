@@ -74,9 +74,10 @@ struct bt_block {
     uint32_t cold, cold_end;
     uint32_t cell;      /* BT_CELL_HERE, or minus va; spoilt by a drop */
     uint32_t in;        /* links into it: site; 0: none */
-    uint32_t page_next; /* index + 1: blocks of the same guest page */
+    uint32_t page_next; /* index + 1: blocks of the same spot */
     uint32_t tail_next; /* index + 1: of those that end in the same one */
     uint32_t page;      /* index of struct bt_page */
+    uint32_t spot;      /* ... of struct bt_spot */
     uint32_t tail_page; /* index + 1 */
     uint32_t map;       /* first of its struct bt_map */
     uint32_t nmap;
@@ -119,7 +120,7 @@ struct bt_map {
 struct bt_page {
     uint64_t gpa;
     uint8_t *host;
-    uint32_t first;     /* block index + 1 */
+    uint32_t spots;     /* index + 1 */
     uint32_t tails;     /* block index + 1: blocks that only end here */
     uint32_t hash_next; /* index + 1 */
     uint64_t granules;  /* 64-byte pieces that blocks cover */
@@ -127,14 +128,26 @@ struct bt_page {
     bool marked;
 };
 
+/* A page at one guest address: its blocks jump to each other, and are dropped
+ * together. */
+struct bt_spot {
+    uint64_t va;
+    uint32_t page;       /* index */
+    uint32_t first;      /* block index + 1 */
+    uint32_t hash_next;  /* index + 1 */
+    uint32_t next, prev; /* index + 1: of the same page */
+};
+
 #define BT_BLOCKS_MAX 524288U
+#define BT_SPOTS_MAX  BT_BLOCKS_MAX /* none is without a block */
 #define BT_PAGES_MAX  65536U
 #define BT_SITES_MAX  4194304U
 #define BT_MAPS_MAX   4194304U
 #define BT_RELOCS_MAX 16777216U
 #define BT_HASH_BITS  19
-#define BT_TWIN_BITS  18
+#define BT_TWIN_BITS  19
 #define BT_PHASH_BITS 14
+#define BT_SHASH_BITS 16
 #define BT_INVAL_MAX  64
 #define BT_CELLS_MAX  4194304U
 /* The first cells are numbers for ADCX. */
@@ -189,9 +202,11 @@ struct bt_check_stats {
 #undef STAT
 };
 
-/* The cache is emptied by segments, the oldest first. In each, the numbers
+/* The cache is emptied by segments, the oldest first: those of what was
+ * translated and those of copies go round by themselves. In each, the numbers
  * that are free next: of bytes of code and of records. */
-#define BT_SEGS 8
+#define BT_SEGS      16
+#define BT_COPY_SEGS 3 /* the last ones */
 struct bt_seg {
     uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps, nrelocs;
     size_t ops_at;
@@ -220,16 +235,19 @@ struct bt_cache {
     _Atomic uint64_t epoch;   /* times that a segment was emptied */
     _Atomic uint64_t drops;   /* times that blocks were dropped */
     struct bt_seg seg[BT_SEGS];
-    unsigned cur;
+    unsigned at[2];      /* segments that are filled: now, and of copies */
+    unsigned cur;        /* the one of them in use */
     uint32_t seg_blocks; /* BT_SEG_BLOCKS; tests: fewer */
     struct bt_block *blocks;
     struct bt_page *pages;
+    struct bt_spot *spots;
     struct bt_site *sites;
     struct bt_map *maps;
     bt_reloc_t *relocs;
     uint32_t *hash;  /* block index + 1 */
-    uint32_t *twins; /* the same: the newest that moves, of a place */
+    uint32_t *twins; /* the same: ones that move; copy.c */
     uint32_t *phash; /* page index + 1 */
+    uint32_t *shash; /* spot index + 1 */
     struct bt_fars {
         struct bt_far *e;
         uint32_t *hash, *pages; /* index + 1 */
@@ -237,7 +255,8 @@ struct bt_cache {
     uint8_t *ops;               /* decoded instructions for callouts */
     uint32_t npages;
     uint32_t free_page; /* index + 1: pages without blocks */
-    bool tsc_inline;    /* how RDTSC was translated */
+    uint32_t nspots, free_spot;
+    bool tsc_inline; /* how RDTSC was translated */
     /* writes to code pages; part->queue */
     _Atomic uint64_t inval_posted, inval_done;
     uint32_t inval_n;
@@ -551,8 +570,12 @@ void bt_far_close(struct bt *bt, unsigned seg);
  * told from now on. Nothing may be dropped until it has blocks.
  * Return: NULL: no room. */
 struct bt_page *bt_page_get(struct bt *bt, uint64_t gpa, uint8_t *host);
+/** bt_page_add() - note @b, whose page is set, as one of its blocks */
+void bt_page_add(struct bt *bt, struct bt_block *b);
 /** bt_page_drop() - drop all blocks of a page */
 void bt_page_drop(struct bt *bt, struct bt_page *p);
+/** bt_spot_drop() - drop @b and all others of its page and address */
+void bt_spot_drop(struct bt *bt, const struct bt_block *b);
 /** bt_block_again() - drop the page of block @i; not under the lock */
 void bt_block_again(struct bt *bt, uint32_t i);
 /** bt_inval_take() - drop what was written to; not under the lock */
@@ -566,9 +589,10 @@ void bt_revoke(void *ctx, gpa_t gpa, bool all);
 bool bt_moves(uint64_t va, uint32_t mode);
 /** bt_twin_put() - @b, just made, may be copied from now on */
 void bt_twin_put(struct bt *bt, const struct bt_block *b);
-/** bt_twin() - a region of the same bytes that can be copied for @b
- * @b: src, va, mode are set. Return: NULL: none. */
-const struct bt_block *bt_twin(struct bt *bt, const struct bt_block *b);
+/** bt_twin() - a region of the same bytes that can be copied for @va
+ * Return: NULL: none. */
+const struct bt_block *bt_twin(struct bt *bt, const uint8_t *src, uint64_t va,
+                               uint32_t mode);
 /** bt_copy() - fill @b with what @from is at its address */
 void bt_copy(struct bt *bt, struct bt_block *b, const struct bt_block *from);
 

@@ -142,6 +142,24 @@ static NOINLINE const void *indirect(struct bt *bt)
     return bt_quick_jump(bt, bt->rip);
 }
 
+/* Have the cell of the link @s lead to @b. */
+static void link_put(struct bt *bt, struct bt_site *s, struct bt_block *b)
+{
+    uint64_t *cell = &bt->cells[s->start];
+
+    /* another vCPU may be faster; whoever drops may be about to */
+    if (!bt_links_try(bt->cache))
+        return;
+    if (bt_block_valid(&bt->blocks[s->block]) && bt_block_valid(b) &&
+        *cell == (uintptr_t)bt->rx + s->next) {
+        __atomic_store_n(cell, (uintptr_t)bt->rx + b->code, __ATOMIC_RELEASE);
+        s->in_next = b->in;
+        b->in = (uint32_t)(s - bt->sites);
+        bt->st.links++;
+    }
+    bt_links_done(bt->cache);
+}
+
 static NOINLINE const void *link_to(struct bt *bt, struct bt_site *s)
 {
     struct bt_block *from = &bt->blocks[s->block], *b;
@@ -153,21 +171,13 @@ static NOINLINE const void *link_to(struct bt *bt, struct bt_site *s)
              s->va, bt->mode);
     if (!b || b->tail)
         return b ? bt_quick_jump(bt, s->va) : NULL;
-    /* another vCPU may be faster; whoever drops may be about to */
-    if (bt_links_try(bt->cache)) {
-        uint64_t *cell = &bt->cells[s->start];
-
-        if (bt_block_valid(from) && bt_block_valid(b) &&
-            *cell == (uintptr_t)bt->rx + s->next) {
-            __atomic_store_n(cell, (uintptr_t)bt->rx + b->code,
-                             __ATOMIC_RELEASE);
-            s->in_next = b->in;
-            b->in = bt->site;
-            bt->st.links++;
-        }
-        bt_links_done(bt->cache);
-    }
+    link_put(bt, s, b);
     return bt->rx + b->code;
+}
+
+void bt_quick_link(struct bt *bt, uint32_t site)
+{
+    (void)link_to(bt, &bt->sites[site]);
 }
 
 /* ---- misses ---- */

@@ -20,6 +20,9 @@ static inline bool bt_quick_saved(unsigned r)
     return 0x3c7U >> r & 1;
 }
 
+/** bt_quick_link() - the direct jump of @site leads to its block, if that is
+ * there, from now on */
+void bt_quick_link(struct bt *bt, uint32_t site);
 /** bt_quick_jump() - code of the block at @va in bt->mode, or NULL */
 const void *bt_quick_jump(struct bt *bt, uint64_t va);
 

@@ -5,6 +5,7 @@
  * the quick gate had no answer: callouts, faults, translation.
  */
 #include "engine/bt/check.h"
+#include "engine/bt/quick_sys.h"
 #include "engine/bt/zone.h"
 
 #include "cpu/x86/insn.h"
@@ -281,8 +282,12 @@ static const void *go_on_as(struct bt *bt, uint32_t how)
             faulted(bt);
             continue;
         }
-        if (b)
+        if (b) {
+            if (bt->reason == BT_G_IB && !b->tail && LIKELY(!bt->check))
+                bt_ib_put(bt, bt->mode & BT_MODE_KIND, b->va,
+                          bt->rx + b->indirect);
             return enter_block(bt, b);
+        }
         if (UNLIKELY(bt->check))
             bt->chk->st.check_interp++;
         if (step(bt))
@@ -443,6 +448,20 @@ static const void *miss(struct bt *bt, struct bt_site *s)
     return bt->flushed == flushed ? resume_in(bt, s, s->start) : go_on(bt);
 }
 
+/* A direct jump to what had to be made: now it can be linked, unless the site's
+ * memory may have been used again meanwhile. */
+static const void *link_made(struct bt *bt, uint32_t site, uint64_t va)
+{
+    uint64_t epoch = atomic_load(&bt->epoch);
+    const void *code;
+
+    bt->cpu->rip = va;
+    code = go_on(bt);
+    if (code && bt->cpu->rip == va && atomic_load(&bt->epoch) == epoch)
+        bt_quick_link(bt, site);
+    return code;
+}
+
 static const void *dispatch(struct bt *bt)
 {
     struct bt_site *s =
@@ -469,6 +488,8 @@ static const void *dispatch(struct bt *bt)
     case BT_G_AGAIN:
         bt->cpu->rip = s->va;
         return go_on_as(bt, s->window ? BT_MODE_NOWIN : 0);
+    case BT_G_LINK:
+        return link_made(bt, bt->site, s->va);
     default:
         bt->cpu->rip = s->va;
         return go_on(bt);

@@ -25,7 +25,7 @@ typedef uint64_t ANY_ALIGN img64;
 
 /* ---- bits ---- */
 
-static bool bit_test(struct bt *bt, unsigned arg)
+static ALWAYS_INLINE bool bit_test(struct bt *bt, unsigned arg)
 {
     unsigned shift = arg & BT_BITS_SIZE, op = arg & BT_BITS_OP,
              bits = 8U << shift;
@@ -240,7 +240,7 @@ static ALWAYS_INLINE void parts(struct bt *bt, const struct bt_area *a,
         bt_ymm_put(a);
 }
 
-static bool save(struct bt *bt, unsigned quick)
+static NOINLINE bool save(struct bt *bt, unsigned quick)
 {
     uint64_t rfbm = requested(bt), use, data;
     bool mxcsr = rfbm & (X86_XCR0_SSE | X86_XCR0_AVX);
@@ -283,7 +283,7 @@ static uint32_t mxcsr_new(uint32_t v, uint64_t rfbm, uint64_t bv, uint64_t comp)
     return bv & X86_XCR0_SSE ? v : MXCSR_INIT;
 }
 
-static bool restore(struct bt *bt)
+static NOINLINE bool restore(struct bt *bt)
 {
     uint64_t rfbm = requested(bt), bv, comp;
     struct bt_area a;

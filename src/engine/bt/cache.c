@@ -14,6 +14,7 @@
  */
 #include "engine/bt/emit.h"
 #include "engine/bt/priv.h"
+#include "engine/bt/quick_sys.h"
 
 #include "cpu/x86/paging.h"
 #include "engine/interp/access.h"
@@ -24,11 +25,13 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define PAGE      (~UINT64_C(0xfff))
-#define CODE_ROOM 16384U
-#define EVICT     16 /* blocks at each translation */
-#define HUGE_PAGE (UINT32_C(2) << 20)
-#define COPIES    (BT_SEGS - BT_COPY_SEGS) /* the first segment of copies */
+#define PAGE         (~UINT64_C(0xfff))
+#define CODE_ROOM    16384U
+#define EVICT        16 /* blocks at each translation */
+#define BATCH        32 /* blocks that are copied at once, at most */
+#define EVICT_COPIES (4 * BATCH)
+#define HUGE_PAGE    (UINT32_C(2) << 20)
+#define COPIES       (BT_SEGS - BT_COPY_SEGS) /* the first segment of copies */
 
 /* ---- memory ---- */
 
@@ -318,7 +321,7 @@ static bool room(struct bt *bt, bool copies, bool *left)
             return false; /* look again */
     }
     if (half_full(bt->part, c->at[copies]))
-        evict(bt, next_of(c->at[copies]), EVICT);
+        evict(bt, next_of(c->at[copies]), copies ? EVICT_COPIES : EVICT);
     return true;
 }
 
@@ -464,6 +467,58 @@ static struct bt_block *make_here(struct bt *bt, struct bt_seg *s, uint64_t va,
     return b;
 }
 
+/* A region at @va of the same page, if it is there or can be copied. */
+static struct bt_block *beside(struct bt *bt, uint64_t va,
+                               const struct source *src, bool *fresh)
+{
+    struct bt_cache *c = bt->cache;
+    struct xlat x = *src->x;
+    struct source to = {.x = &x};
+    struct bt_block *b;
+
+    x.host += (va & 0xfff) - ((uintptr_t)x.host & 0xfff);
+    x.gpa.v = (x.gpa.v & PAGE) | (va & 0xfff);
+    b = bt_block_find(bt, x.host, va, bt->mode);
+    *fresh = !b && bt_twin(bt, x.host, va, bt->mode) && !full(bt->part, c->cur);
+    if (*fresh)
+        b = make_here(bt, &c->seg[c->cur], va, &to);
+    *fresh = *fresh && b;
+    return b;
+}
+
+/* @b was copied. What it leads to in its page, by jumps, calls and their
+ * returns, was reached before, so most likely will be: it is copied, too. */
+static void make_around(struct bt *bt, struct bt_block *b,
+                        const struct source *src)
+{
+    struct bt_block *all[BATCH];
+    unsigned n = 0;
+    bool fresh;
+
+    all[n++] = b;
+    for (unsigned at = 0; at < n; at++) {
+        const struct bt_block *o = all[at];
+        uint64_t end = o->va + o->len;
+
+        for (unsigned i = 0; i < o->nsites && n < BATCH; i++) {
+            const struct bt_site *s = &bt->sites[o->sites + i];
+
+            if (!s->link)
+                continue;
+            b = beside(bt, s->va, src, &fresh);
+            if (b && !b->tail)
+                bt_quick_link(bt, o->sites + i);
+            if (fresh)
+                all[n++] = b;
+        }
+        if (n == BATCH || (end ^ o->va) >> 12)
+            continue;
+        b = beside(bt, end, src, &fresh);
+        if (fresh)
+            all[n++] = b;
+    }
+}
+
 static struct bt_block *make(struct bt *bt, uint64_t va,
                              const struct source *src)
 {
@@ -475,8 +530,12 @@ static struct bt_block *make(struct bt *bt, uint64_t va,
     copies = !src->tail && bt_twin(bt, src->x->host, va, bt->mode);
     if (room(bt, copies, &left)) {
         b = bt_block_find(bt, src->x->host, va, bt->mode);
-        if (!b)
-            b = make_here(bt, &c->seg[c->cur = c->at[copies]], va, src);
+        c->cur = c->at[copies];
+        if (!b) {
+            b = make_here(bt, &c->seg[c->cur], va, src);
+            if (b && copies && !(bt->mode & BT_MODE_NOWIN))
+                make_around(bt, b, src);
+        }
     }
     bt_cache_unlock(bt, left);
     return b;

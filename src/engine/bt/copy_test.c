@@ -158,6 +158,12 @@ static uint64_t blocks(const struct world *w)
     return w->part->bt[0]->st.blocks + w->part->bt[1]->st.blocks;
 }
 
+/* Direct jumps in a page whose target had to be made. */
+static uint64_t jumps(const struct world *w)
+{
+    return w->part->bt[0]->st.full_link + w->part->bt[1]->st.full_link;
+}
+
 static bool host_ok(void)
 {
     char why[120];
@@ -181,7 +187,7 @@ static uint64_t trips(const struct world *w, unsigned i)
 static void everywhere(bool scatter, bool adx)
 {
     struct world w = world(scatter, adx);
-    uint64_t made, n;
+    uint64_t made, n, direct;
 
     run(&w, 0, 0, 0);
     run(&w, 0, 0, 2);
@@ -191,9 +197,11 @@ static void everywhere(bool scatter, bool adx)
     CHECK_EQ(copies(&w), 0);
     for (unsigned i = 1; i < SLOTS; i++) {
         n = copies(&w);
+        direct = jumps(&w);
         run(&w, i & 1, i, 0);
         run(&w, i & 1, i, 2);
         CHECK(copies(&w) > n + 6);
+        CHECK(jumps(&w) < direct + (scatter ? 1 : 3));
         run(&w, i & 1, i, 2); /* now by links */
         run(&w, 0, 0, 2);     /* ... which have stayed where they were */
         CHECK_EQ(trips(&w, i), trips(&w, 0));

@@ -173,6 +173,7 @@ static void exit_in_page(struct bt_tr *t, uint64_t va)
     cell = bt_cell_new(t);
     t->bt->sites[site].start = cell;
     t->bt->sites[site].link = true;
+    t->bt->sites[site].kind = (uint8_t)bt_kind(t);
     bt_cold_new(t, COLD_LINK, 0, site, BT_G_LINK);
     bt_reloc(t, e, BT_R_JUMP, e->at + 2, site);
     if (code) {

@@ -461,8 +461,10 @@ static struct bt_block *make_here(struct bt *bt, struct bt_seg *s, uint64_t va,
                            .tail_page = p2 ? (uint32_t)(p2 - c->pages) + 1 : 0,
                            .moves = !tail && bt_moves(va, bt->mode),
                            .valid = true};
-    if (!fill(bt, s, b, src, twin))
+    if (!fill(bt, s, b, src, twin)) {
+        b->valid = false; /* nor may it be copied */
         return NULL;
+    }
     publish(bt, s, b);
     return b;
 }

@@ -8,6 +8,7 @@
 
 #include "base/test.h"
 #include "engine/bt/priv.h"
+#include "engine/bt/quick_sys.h"
 #include "engine/interp/testvm.h"
 
 #define DATA  (TVM_CODE + 0x200000U)
@@ -284,6 +285,110 @@ TEST(syscall_is_copied)
     }
 }
 
+/* The segment is used again from its beginning, as after a turn through the
+ * whole cache. */
+static void turn(struct world *w, const struct bt_seg *fresh)
+{
+    struct bt_cache *c = &w->part->cache;
+
+    bt_cache_flush(w->part->bt[0]);
+    bt_far_close(w->part->bt[0], c->at[0]);
+    bt_tlb_flush(w->part->bt[0]);
+    c->seg[c->at[0]] = *fresh;
+}
+
+/* The same regions have the same records as before. */
+TEST(no_copy_of_itself)
+{
+    struct bt_seg fresh;
+    struct world w;
+    uint64_t made;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    fresh = w.part->cache.seg[w.part->cache.at[0]];
+    for (unsigned i = 0; i < 3; i++) {
+        made = blocks(&w);
+        run(&w, 0, 0, 2);
+        CHECK(blocks(&w) > made + 6);
+        CHECK_EQ(copies(&w), 0);
+        turn(&w, &fresh);
+    }
+}
+
+/* By the translator alone; it ends at the handler of @vector. */
+static void run_at(const struct world *w, uint64_t at, unsigned cpl,
+                   unsigned vector)
+{
+    struct x86_cpu *cpu = &w->b->cpus[0];
+    struct exit_rec x;
+
+    start(cpu, base(0), 2);
+    cpu->rip = base(0) + at;
+    if (!cpl) {
+        tvm_seg(&cpu->seg[X86_SEG_CS], 0x8, 0xa09b);
+        tvm_seg(&cpu->seg[X86_SEG_SS], 0x10, 0xc093);
+        cpu->cpl = 0;
+    }
+    bt_engine.vcpu_run(w->b->v[0], 0, &x);
+    CHECK_EQ(x.reason, EXIT_HLT);
+    CHECK_EQ(cpu->rip, TVM_VEC(vector) + 1);
+}
+
+/* The record of a region that could not be made is not copied, where it is that
+ * of one that was: nop; int3, then an opcode that is none. */
+TEST(no_copy_of_what_was_not_made)
+{
+    struct bt_seg fresh;
+    struct world w;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    fresh = w.part->cache.seg[w.part->cache.at[0]];
+    tvm_poke(w.b, TVM_CODE + 0x2000, "\x06", 1);
+    for (unsigned i = 0; i < 2; i++) {
+        tvm_poke(w.b, TVM_CODE + SYSCALL_AT, i ? "\x06" : "\x90\xcc", 2 - i);
+        run_at(&w, TVM_CODE + 0x2000, 3, 6); /* the handler has a record */
+        for (unsigned k = 0; k < 3; k++)
+            run_at(&w, TVM_CODE + SYSCALL_AT, 3, i ? 6 : 3);
+        CHECK_EQ(copies(&w), 0);
+        turn(&w, &fresh);
+    }
+}
+
+/* C has gone on in another mode when it comes to link a jump. */
+TEST(no_link_to_another_mode)
+{
+    unsigned tried = 0;
+    struct world w;
+    struct bt *bt;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    bt = w.part->bt[0];
+    run_at(&w, TVM_CODE, 0, 3);
+    run_at(&w, TVM_CODE, 3, 3);
+    for (uint32_t i = 1; i < w.part->cache.seg[0].nsites; i++) {
+        const struct bt_block *from = &bt->blocks[bt->sites[i].block];
+        uint64_t *cell = &bt->cells[bt->sites[i].start];
+        uint64_t stub = (uintptr_t)bt->rx + bt->sites[i].next;
+
+        if (!bt->sites[i].link || !(from->mode & BT_MODE_CPL3))
+            continue;
+        *cell = stub;
+        bt->mode = (from->mode & ~(BT_MODE_CPL3 | BT_MODE_KIND)) | TLB_SUPAC;
+        bt_quick_link(bt, i);
+        CHECK(*cell == stub);
+        bt->mode = from->mode;
+        bt_quick_link(bt, i);
+        tried += *cell != stub;
+    }
+    CHECK(tried);
+}
+
 /* Copies go round in their own part of the cache: when they are dropped, what
  * they were made from stays. */
 TEST(copies_do_not_drop_what_was_translated)
@@ -309,5 +414,6 @@ TEST(copies_do_not_drop_what_was_translated)
 TEST_MAIN(CASE(syscall_is_copied), CASE(regions_are_copied_for_other_addresses),
           CASE(regions_of_zones_are_copied),
           CASE(regions_are_copied_on_hosts_without_adx),
-          CASE(no_copy_of_what_was_written),
+          CASE(no_copy_of_what_was_written), CASE(no_copy_of_itself),
+          CASE(no_copy_of_what_was_not_made), CASE(no_link_to_another_mode),
           CASE(copies_do_not_drop_what_was_translated))

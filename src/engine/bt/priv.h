@@ -34,7 +34,7 @@ struct bt_site {
     };
     uint16_t size; /* bytes of the access or of the window */
     bool write;
-    uint8_t kind;     /* enum tlb_kind that the code assumes */
+    uint8_t kind;     /* enum tlb_kind of the access, or of a link */
     uint8_t s1, s2;   /* guest registers whose value is at home here */
     uint8_t quick;    /* enum bt_quick_op */
     uint8_t len, reg; /* quick: of the instruction, its first operand */

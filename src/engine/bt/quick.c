@@ -177,7 +177,12 @@ static NOINLINE const void *link_to(struct bt *bt, struct bt_site *s)
 
 void bt_quick_link(struct bt *bt, uint32_t site)
 {
-    (void)link_to(bt, &bt->sites[site]);
+    struct bt_site *s = &bt->sites[site];
+    uint32_t mode = bt->blocks[s->block].mode & ~BT_MODE_NOWIN;
+
+    /* C may have gone on in another mode: at the same address, too. */
+    if (((mode & ~BT_MODE_KIND) | s->kind) == bt->mode)
+        (void)link_to(bt, s);
 }
 
 /* ---- misses ---- */

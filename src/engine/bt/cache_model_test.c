@@ -464,4 +464,48 @@ TEST(threads_share_a_cache)
     CHECK(m[0].bt->st.segments + m[1].bt->st.segments > 8);
 }
 
-TEST_MAIN(CASE(threads_share_a_cache))
+static unsigned bucket_length(const struct bt_fars *f, uint32_t i, bool page)
+{
+    unsigned n = 0;
+
+    for (; i; i = page ? f->e[i - 1].page_next : f->e[i - 1].next)
+        n++;
+    return n;
+}
+
+/* Whoever chooses targets that meet gets no long lists: those are walked under
+ * a spin lock. Multiples of the hash's inverse have small products. */
+TEST(targets_that_meet)
+{
+    const uint64_t inverse = UINT64_C(0xf1de83e19937733d);
+    const uint32_t mode = TLB_USER | BT_MODE_CPL3;
+    struct engine_part *part;
+    const struct bt_fars *f;
+    unsigned met = 0, all = 0;
+    char why[120];
+    struct bt *bt;
+
+    if (!bt_host_ok(why, sizeof why))
+        SKIP("this host cannot run translated code");
+    bt = bt_of(make_vm(&part)->v[0]);
+    f = &part->cache.far[0];
+    CHECK_EQ(inverse * UINT64_C(0x9e3779b97f4a7c15), 1);
+    for (uint64_t k = 1; met < 200; k++) {
+        uint64_t va = (k * inverse) ^ (uint64_t)mode << 48;
+
+        if (va >> 47)
+            continue;
+        met++;
+        all += bt_far_at(bt, va, mode) >= BT_FAR(0);
+    }
+    CHECK(all >= 16 && all <= 64);
+    CHECK_EQ(bucket_length(f, f->hash[0], false), all);
+    for (unsigned i = 0; i < 4096; i++)
+        bt_far_at(bt, 0x7654321000 + i, mode);
+    for (unsigned i = 0; i < 1U << BT_FAR_BITS; i++) {
+        CHECK(bucket_length(f, f->hash[i], false) <= 64);
+        CHECK(bucket_length(f, f->pages[i], true) <= 1100);
+    }
+}
+
+TEST_MAIN(CASE(threads_share_a_cache), CASE(targets_that_meet))

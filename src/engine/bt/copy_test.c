@@ -411,9 +411,43 @@ TEST(copies_do_not_drop_what_was_translated)
     CHECK(w.part->bt[0]->st.segments + w.part->bt[1]->st.segments > 4);
 }
 
+/* mov rax,[0]; mov rax,[rsp]; iretq, the frame naming no selectors, in a GDT of
+ * no length: nothing is known of any IRET. */
+TEST(iret_before_any)
+{
+    struct exit_rec x;
+    struct x86_cpu *cpu;
+    struct world w;
+
+    if (!host_ok())
+        SKIP("this host cannot run translated code");
+    w = world(true, true);
+    cpu = &w.b->cpus[0];
+    tvm_poke(w.b, TVM_CODE + 0x2000,
+             "\x48\x8b\x04\x25\x00\x00\x00\x00\x48\x8b\x04\x24\x48\xcf", 14);
+    tvm_poke(w.b, TVM_CODE + 0x3000, "\x0f\x0b", 2);
+    tvm_poke64(w.b, 0, 0);
+    start(cpu, 0, 2);
+    tvm_seg(&cpu->seg[X86_SEG_CS], 0x8, 0xa09b);
+    tvm_seg(&cpu->seg[X86_SEG_SS], 0x10, 0xc093);
+    for (unsigned i = 0; i < 6; i++)
+        if (i != X86_SEG_CS && i != X86_SEG_SS)
+            cpu->seg[i].sel = 0;
+    cpu->cpl = 0;
+    cpu->efer |= X86_EFER_SCE;
+    cpu->msr.fmask = ~UINT64_C(0) >> 32;
+    cpu->gdtr.base = cpu->gdtr.limit = 0;
+    cpu->rip = TVM_CODE + 0x2000;
+    for (unsigned i = 0; i < 5; i++)
+        tvm_poke64(w.b, cpu->gpr[X86_RSP] + 8 * i, i ? 0 : TVM_CODE + 0x3000);
+    bt_engine.vcpu_run(w.b->v[0], 0, &x);
+    CHECK(x.reason != EXIT_HLT);
+    CHECK_EQ(cpu->rip, TVM_CODE + 0x200c);
+}
+
 TEST_MAIN(CASE(syscall_is_copied), CASE(regions_are_copied_for_other_addresses),
           CASE(regions_of_zones_are_copied),
           CASE(regions_are_copied_on_hosts_without_adx),
           CASE(no_copy_of_what_was_written), CASE(no_copy_of_itself),
           CASE(no_copy_of_what_was_not_made), CASE(no_link_to_another_mode),
-          CASE(copies_do_not_drop_what_was_translated))
+          CASE(iret_before_any), CASE(copies_do_not_drop_what_was_translated))

@@ -15,6 +15,10 @@
 #include "engine/bt/priv.h"
 
 #define PAGE (~UINT64_C(0xfff))
+/* Targets that may meet in one bucket: the lists are walked under the lock, and
+ * a guest can choose addresses. */
+#define MEET_MAX 32U
+#define PAGE_MAX 1024U
 
 static unsigned far_kind(uint32_t mode)
 {
@@ -70,13 +74,22 @@ void bt_far_reset(struct bt_cache *c)
     }
 }
 
+static bool page_has_room(const struct bt_fars *f, uint32_t i)
+{
+    unsigned n = 0;
+
+    for (; i && n < PAGE_MAX; i = f->e[i - 1].page_next)
+        n++;
+    return n < PAGE_MAX;
+}
+
 static uint32_t add(struct bt_cache *c, unsigned k, uint64_t va, uint32_t mode)
 {
     struct bt_fars *f = &c->far[k];
     uint32_t n = c->seg[c->cur].nfar[k], i = BT_FAR_SEG * c->cur + n;
     uint32_t *h = bucket(f, va, mode), *p = page_bucket(f, va);
 
-    if (n == BT_FAR_SEG)
+    if (n == BT_FAR_SEG || !page_has_room(f, *p))
         return 0;
     c->seg[c->cur].nfar[k]++;
     f->e[i] =
@@ -92,16 +105,17 @@ static unsigned slot_of(struct bt *bt, uint64_t va, uint32_t mode)
     struct bt_cache *c = bt->cache;
     unsigned k = far_kind(mode);
     struct bt_fars *f = &c->far[k];
+    unsigned met = 0;
     uint32_t i;
 
     if (k != va >> 63 || bt->check || bt->cells_only)
         return 0;
     take(c);
-    for (i = *bucket(f, va, mode); i; i = f->e[i - 1].next)
+    for (i = *bucket(f, va, mode); i; i = f->e[i - 1].next, met++)
         if (f->e[i - 1].va == va && f->e[i - 1].mode == mode &&
             (i - 1) / BT_FAR_SEG == c->cur)
             break;
-    if (!i)
+    if (!i && met < MEET_MAX)
         i = add(c, k, va, mode);
     bt_links_done(c);
     return i ? (unsigned)BT_FAR(k) + 8 * (i - 1) : 0;

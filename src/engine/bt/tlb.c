@@ -320,6 +320,7 @@ void bt_tlb_init(struct bt *bt)
     bt->flpext = 0xd5 | BIT(56);
     bt->flpdep = X86_FL_ARITH;
     bt->himask = PAGE;
+    bt->iret.cs_at = BT_STK_NONE; /* no IRET is known */
     bt_unpost(bt);
     bt->view = bt;
     bt->in->dropped = page_drop;

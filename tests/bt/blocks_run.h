@@ -106,7 +106,8 @@ enum blk_verdict blk_all_runs(struct blk_harness *h);
 /** blk_excused() - h->prog differs: find out why
  * Runs it again, the interpreter observed, to see whether it does what a
  * deviation is about; if so again, so that this deviation makes no difference.
- * Return: BLK_EXCUSED: it differed again, and then did not; h->causes. */
+ * Return: BLK_EXCUSED: it differed again, and then did not (or need not have
+ * again: flags); h->causes. */
 enum blk_verdict blk_excused(struct blk_harness *h);
 
 /** blk_run_observed() - as blk_vm_run() of h->a, into h->xa */

@@ -334,15 +334,6 @@ static unsigned slot_of(const struct bt_tr *t, const struct bt_win *w)
     return w->stack ? stk : (unsigned)BT_WIN(w->slot);
 }
 
-static bool one_by_zone(const struct bt_tr *t, const struct bt_ref *ref)
-{
-    if (t->pin[t->at])
-        return false;
-    return bt_by_zone(t, t->at, ref->key) ||
-           (t->zone && ref->off < 0 &&
-            (ref->key == KEY_ABS || ref->key == KEY_RIP));
-}
-
 void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m)
 {
     const struct bt_ref *ref = &t->ref[t->at][k];
@@ -354,13 +345,15 @@ void bt_access(struct bt_tr *t, unsigned k, struct bt_opnd *m)
         return;
     }
     if (ref->win == NO_WIN) {
-        (one_by_zone(t, ref) ? access_zone : access_full)(t, k, m);
+        (!t->pin[t->at] && bt_by_zone(t, t->at, ref->key, ref->off)
+             ? access_zone
+             : access_full)(t, k, m);
         return;
     }
     w = &t->win[ref->win];
     slot = slot_of(t, w);
     if (t->s2_has != slot) {
-        if (!w->kept && bt_by_zone(t, t->at, w->key))
+        if (!w->kept && bt_by_zone(t, t->at, w->key, 0))
             bt_zone_of(t, bt_from_home(t, w->key, t->s1));
         else
             e_load(&t->e, t->s2, slot);
@@ -410,8 +403,9 @@ static void window_check(struct bt_tr *t, const struct bt_win *w)
 void bt_window_checks(struct bt_tr *t)
 {
     for (unsigned k = t->check[t->at]; k; k = t->win[k - 1].next)
-        (bt_by_zone(t, t->at, t->win[k - 1].key) ? window_zone : window_check)(
-            t, &t->win[k - 1]);
+        (bt_by_zone(t, t->at, t->win[k - 1].key, 0)
+             ? window_zone
+             : window_check)(t, &t->win[k - 1]);
 }
 
 /* Out of line: RCX is put back, the address is made once more. */

@@ -203,13 +203,16 @@ static inline uint32_t bt_mode_of(const struct bt_tr *t, unsigned kind)
     return (t->b->mode & ~(BT_MODE_KIND | BT_MODE_NOWIN)) | kind;
 }
 
-/* Whether instruction @i's access by @key and a constant goes by zones. With
- * SMAP lifted most addresses are the user's, which the kernel's zones have not:
- * only what surely is the kernel's goes by them. */
-static inline bool bt_by_zone(const struct bt_tr *t, unsigned i, unsigned key)
+/* Whether instruction @i's access by @key and @off goes by zones. With SMAP
+ * lifted most addresses are the user's, which the kernel's zones have not: only
+ * what surely is the kernel's goes by them. */
+static inline bool bt_by_zone(const struct bt_tr *t, unsigned i, unsigned key,
+                              int64_t off)
 {
-    return t->zone &&
-           (t->kind[i] != TLB_SUPAC || key == X86_RSP || key == KEY_GS);
+    bool fixed = key == KEY_ABS || key == KEY_RIP;
+
+    return t->zone && (t->kind[i] != TLB_SUPAC || key == X86_RSP ||
+                       key == KEY_GS || (fixed && off < 0));
 }
 
 static inline bool bt_at_home(const struct bt_tr *t, unsigned r)

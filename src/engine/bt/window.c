@@ -243,7 +243,7 @@ static void join(struct planner *pl, unsigned i, struct bt_ref *ref)
     uint16_t ver = reg ? pl->now[ref->key].ver : 0;
     int64_t lo = ref->off + (reg ? pl->now[ref->key].delta : 0);
     int64_t hi = lo + ref->size;
-    bool zone = bt_by_zone(t, i, ref->key);
+    bool zone = bt_by_zone(t, i, ref->key, ref->off);
     int64_t max = zone                  ? 2 * BT_NEAR
                   : ref->key == X86_RSP ? STACK_SPAN_MAX
                                         : SPAN_MAX;
@@ -296,7 +296,7 @@ static bool may_pass(const struct bt_tr *t, unsigned i, unsigned key)
 static void place(struct planner *pl, struct bt_win *w)
 {
     struct bt_tr *t = pl->t;
-    bool zone = bt_by_zone(t, w->at, w->key);
+    bool zone = bt_by_zone(t, w->at, w->key, w->lo);
     unsigned p = w->at;
 
     while (!zone && t->live[p] && p > pl->segment &&

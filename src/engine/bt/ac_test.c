@@ -11,7 +11,7 @@
 #include "engine/bt/zone_priv.h"
 
 #include "base/test.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 #include "tests/bt/ac_make.h"
 
 #include <time.h>
@@ -302,19 +302,9 @@ static void bt_open(struct pair *q)
     static struct engine_part *part; /* as in a monitor: till the end */
     const struct engine_host host = {
         .kvm_fd = -1, .ncpus = 1, .zones = ENGINE_ZONES_NOW};
-    struct err e;
 
-    interp_engine.vcpu_destroy(q->b->v[0]);
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    q->b->vm.engine = part;
-    if (bt_engine.vcpu_create(&q->b->vm, q->b->cpu, &q->b->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    q->bt = bt_of(q->b->v[0]);
+    tbt_init(&part, &host);
+    q->bt = tbt_take(q->b, part);
 }
 
 /* Return: how many programs differed. */

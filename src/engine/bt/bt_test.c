@@ -8,7 +8,7 @@
 
 #include "base/test.h"
 #include "engine/bt/priv.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #include <errno.h>
 
@@ -16,40 +16,6 @@
 #define BYTES 0x3000U
 
 /* ---- two VMs ---- */
-
-static struct tvm *bt_vm(struct engine_part **part)
-{
-    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
-    struct tvm *t = tvm_create();
-    struct err e;
-
-    if (!*part && bt_engine.init(&host, part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = *part;
-    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    return t;
-}
-
-static void bt_vm_destroy(struct tvm *t)
-{
-    bt_engine.vcpu_destroy(t->v[0]);
-    x86_cpu_fini(t->cpu);
-    vm_fini(&t->vm);
-    free(t);
-}
-
-static bool host_ok(void)
-{
-    char why[120];
-
-    return bt_host_ok(why, sizeof why);
-}
 
 static uint64_t rnd(uint64_t *s)
 {
@@ -225,10 +191,10 @@ TEST(random_blocks)
     static struct engine_part *part; /* as in a monitor: till the end */
     struct tvm *a, *b;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     a = tvm_create();
-    b = bt_vm(&part);
+    b = tbt_create(&part);
     for (uint64_t seed = 1; seed <= 3000; seed++) {
         struct prog p = {.rng = seed * UINT64_C(0x9e3779b97f4a7c15)};
         unsigned n = 2 + pick(&p, 30);
@@ -245,7 +211,7 @@ TEST(random_blocks)
     /* (A rotation by more than 1 leaves OF undefined; the interpreter's helper
      * and the host's own instruction then differ in 2 of 80,000 programs.) */
     tvm_destroy(a);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 /* A loop that rewrites an immediate of its own. */
@@ -254,9 +220,9 @@ TEST(own_code_rewritten)
     static struct engine_part *part; /* as in a monitor: till the end */
     struct tvm *b;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
-    b = bt_vm(&part);
+    b = tbt_create(&part);
     /* mov ecx,100; again: add eax,1; inc byte [rip-?]; dec ecx; jnz; hlt */
     TVM_PUT(b, "\xb9\x64\x00\x00\x00"
                "\x83\xc0\x01"
@@ -265,7 +231,7 @@ TEST(own_code_rewritten)
     b->cpu->gpr[X86_RAX] = 0;
     CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
     CHECK_EQ(b->cpu->gpr[X86_RAX] & 0xffff, 5050);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 /* A block that another jumps straight to changes. */
@@ -274,9 +240,9 @@ TEST(jumped_to_code_rewritten)
     static struct engine_part *part; /* as in a monitor: till the end */
     struct tvm *b;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
-    b = bt_vm(&part);
+    b = tbt_create(&part);
     /* call f; call g; mov dword [f + 3], 2; call g; hlt */
     TVM_PUT(b, "\xe8\x39\x01\x00\x00\xe8\xf6\x01\x00\x00"
                "\xc7\x05\x2d\x01\x00\x00\x02\x00\x00\x00"
@@ -288,7 +254,7 @@ TEST(jumped_to_code_rewritten)
     CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
     CHECK_EQ(b->cpu->gpr[X86_RAX], 2);
     CHECK(bt_of(b->v[0])->st.links_made > 0);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 TEST_MAIN(CASE(random_blocks), CASE(own_code_rewritten),

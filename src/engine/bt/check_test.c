@@ -7,7 +7,7 @@
 #include "engine/bt/check.h"
 
 #include "base/test.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #define DATA (TVM_PAGED + 0x10000U)
 
@@ -16,28 +16,11 @@ static struct tvm *vm_make(void)
     static struct engine_part *part; /* as in a monitor: till the end */
     struct engine_host host = {.kvm_fd = -1, .ncpus = 1, .check = true};
     struct tvm *t = tvm_create();
-    struct err e;
 
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = part;
-    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
+    tbt_init(&part, &host);
+    tbt_take(t, part);
     t->cpu->gpr[X86_RBX] = DATA;
     return t;
-}
-
-static void vm_destroy(struct tvm *t)
-{
-    bt_engine.vcpu_destroy(t->v[0]);
-    x86_cpu_fini(t->cpu);
-    vm_fini(&t->vm);
-    free(t);
 }
 
 static bool host_ok(void)
@@ -97,7 +80,7 @@ TEST(plain)
     CHECK(stats(t)->check_whole >= 3 * 150);
     CHECK(stats(t)->check_insns >= 3 * 50 * 13);
     CHECK_EQ(stats(t)->check_others + stats(t)->check_full, 0);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 /* Flags that are read behind a memory access. */
@@ -113,7 +96,7 @@ TEST(flags_kept)
                "\xf9\x50\x11\xc8\xf4");
     t->cpu->gpr[X86_RCX] = 5;
     same(t);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 /* The clock and random numbers are what the reference was given. */
@@ -130,7 +113,7 @@ TEST(inputs)
                "\xff\xce\x75\xed\xf4");
     same(t);
     CHECK(stats(t)->check_whole >= 3 * 20);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 /* A port is read once; the comparison is made before it. */
@@ -146,7 +129,7 @@ TEST(external)
     CHECK_EQ(stats(t)->check_part, 3 * 2);
     CHECK_EQ(stats(t)->check_external, 3);
     CHECK_EQ(atomic_load(&t->vm.gate.count[INPUT_PIO]), 3);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 TEST(faults)
@@ -175,7 +158,7 @@ TEST(faults)
             CHECK(t->cpu->rip < TVM_CODE); /* a handler's */
         }
         CHECK(stats(t)->check_part + stats(t)->check_whole >= 1);
-        vm_destroy(t);
+        tbt_destroy(t);
     }
 }
 
@@ -191,7 +174,7 @@ TEST(own_code)
     TVM_PUT(t, "\xb9\x64\x00\x00\x00"
                "\xfe\x05\x02\x00\x00\x00\x83\xc0\x01\xff\xc9\x75\xf3\xf4");
     same(t);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 /* ---- planted faults ---- */
@@ -225,7 +208,7 @@ static void planted(const char *code, size_t ncode, const char *from,
     if (!strstr(x.why, what))
         printf("%s\n", x.why);
     CHECK(strstr(x.why, what) != NULL);
-    vm_destroy(t);
+    tbt_destroy(t);
 }
 
 #define PLANTED(code, from, to, what)                                          \

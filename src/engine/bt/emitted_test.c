@@ -14,7 +14,7 @@
  */
 #include "base/test.h"
 #include "engine/bt/priv.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 #include "tests/bt/emitted.h"
 #include "tests/insn/corpus/make.h"
 
@@ -262,23 +262,13 @@ static bool run_open(struct run *r)
     static struct engine_part *part; /* as in a monitor: till the end */
     const struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
     char why[120];
-    struct err e;
 
     memset(r, 0, sizeof *r);
     if (!bt_host_ok(why, sizeof why))
         return false;
     r->t = tvm_create();
-    interp_engine.vcpu_destroy(r->t->v[0]);
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    r->t->vm.engine = part;
-    if (bt_engine.vcpu_create(&r->t->vm, r->t->cpu, &r->t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    r->bt = bt_of(r->t->v[0]);
+    tbt_init(&part, &host);
+    r->bt = tbt_take(r->t, part);
     r->bt->cache->npages = 1;
     r->m = emitted_open();
     fill_pool(r);

@@ -7,36 +7,17 @@
 
 #include "base/test.h"
 #include "engine/bt/priv.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #include <sys/mman.h>
 
 #define DATA (TVM_PAGED + 0x10000U)
 
-static struct tvm *bt_vm(struct engine_part **part)
-{
-    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
-    struct tvm *t = tvm_create();
-    struct err e;
-
-    if (!*part && bt_engine.init(&host, part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = *part;
-    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    return t;
-}
-
 static struct engine_part *part;
 
 static struct tvm *go(void)
 {
-    struct tvm *b = bt_vm(&part);
+    struct tvm *b = tbt_create(&part);
 
     for (unsigned i = 0; i < 0x3000; i += 8)
         tvm_poke64(b, DATA + i, 0x1111111111111111ULL);

@@ -205,8 +205,9 @@ struct bt_check_stats {
 /* The cache is emptied by segments, the oldest first: those of what was
  * translated and those of copies go round by themselves. In each, the numbers
  * that are free next: of bytes of code and of records. */
-#define BT_SEGS      16
-#define BT_COPY_SEGS 3 /* the last ones */
+#define BT_SEGS       16
+#define BT_COPY_SEGS  3  /* the last ones */
+#define BT_COPY_BATCH 32 /* blocks that are copied at once, at most */
 struct bt_seg {
     uint32_t code_at, cold_at, ncells, nblocks, nsites, nmaps, nrelocs;
     size_t ops_at;
@@ -524,20 +525,31 @@ void bt_cache_flush(struct bt *bt);
  * Return: for bt_cache_unlock. */
 bool bt_cache_lock(struct bt *bt);
 void bt_cache_unlock(struct bt *bt, bool left);
+/** bt_cache_ends() - what is made goes to where segment @s ends */
+void bt_cache_ends(struct bt *bt, const struct bt_seg *s);
+/** bt_cache_full() - whether segment @i has no room for a block */
+bool bt_cache_full(const struct engine_part *part, unsigned i);
+/** bt_cache_room() - room for a block, a copy if @copies; under the lock, which
+ * is given away while we wait (*left as bt_cache_lock's)
+ * Return: false: the vCPU is wanted elsewhere. */
+bool bt_cache_room(struct bt *bt, bool copies, bool *left);
 /** bt_cache_look() - the vCPU holds nothing: take note of what was dropped */
 void bt_cache_look(struct bt *bt);
-/** bt_site_op() - the site's decoded instruction, made when first asked for
- * Return: NULL: none. */
-const struct op *bt_site_op(struct bt *bt, struct bt_site *s);
 struct bt_block *bt_block_find(struct bt *bt, const uint8_t *src, uint64_t va,
                                uint32_t mode);
-/** bt_block_at() - the block of guest address @va now, translated if need be
+struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
+
+/* ---- make.c ---- */
+
+/** bt_block_at() - the block of guest address @va now, made if need be
  * Return: NULL with *fault: cpu->exc is set; without: interpret it. */
 struct bt_block *bt_block_at(struct bt *bt, uint64_t va, bool *fault);
 /** bt_straddles() - whether the instruction at @p, address @va, goes on in the
  * next page */
 bool bt_straddles(const uint8_t *p, uint64_t va);
-struct bt_block *bt_block_of_code(struct bt *bt, uint32_t off);
+/** bt_site_op() - the site's decoded instruction, made when first asked for
+ * Return: NULL: none. */
+const struct op *bt_site_op(struct bt *bt, struct bt_site *s);
 
 /* ---- far.c ---- */
 

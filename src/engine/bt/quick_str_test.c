@@ -8,7 +8,7 @@
 #include "engine/bt/quick_str.h"
 
 #include "base/test.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #include <pthread.h>
 
@@ -24,40 +24,7 @@
 
 /* ---- two VMs ---- */
 
-static struct tvm *bt_vm(void)
-{
-    static struct engine_part *part; /* as in a monitor: till the end */
-    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
-    struct tvm *t = tvm_create();
-    struct err e;
-
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = part;
-    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    return t;
-}
-
-static void bt_vm_destroy(struct tvm *t)
-{
-    bt_engine.vcpu_destroy(t->v[0]);
-    x86_cpu_fini(t->cpu);
-    vm_fini(&t->vm);
-    free(t);
-}
-
-static bool host_ok(void)
-{
-    char why[120];
-
-    return bt_host_ok(why, sizeof why);
-}
+static struct engine_part *part;
 
 static uint64_t rnd(uint64_t *s)
 {
@@ -502,7 +469,7 @@ static uint64_t seeds(uint64_t n)
 static void compare(void (*make)(struct test *, uint64_t), uint64_t n)
 {
     static struct test c;
-    struct tvm *a = tvm_create(), *b = bt_vm();
+    struct tvm *a = tvm_create(), *b = tbt_create(&part);
     uint64_t faults = 0, quick;
 
     memset(c.vec, 0, sizeof c.vec);
@@ -529,33 +496,33 @@ static void compare(void (*make)(struct test *, uint64_t), uint64_t n)
            (unsigned long long)quick);
     CHECK(quick > n / 2);
     tvm_destroy(a);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 TEST(strings)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     compare(make_string, seeds(4000));
 }
 
 TEST(short_strings)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     compare(make_short, seeds(4000));
 }
 
 TEST(bits)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     compare(make_bits, seeds(4000));
 }
 
 TEST(xsave)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     compare(make_xsave, seeds(4000));
 }
@@ -591,9 +558,9 @@ TEST(kicked)
     unsigned left = 0;
     uint64_t c = 0;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
-    k.t = bt_vm();
+    k.t = tbt_create(&part);
     for (unsigned i = 0; i < 0x100000; i += 8)
         tvm_poke64(k.t, TVM_PAGED + i, i * UINT64_C(0x123456789));
     /* rep movsq; dec rbx; jz out; sub rsi,N; sub rdi,N; mov ecx,..; jmp */
@@ -624,7 +591,7 @@ TEST(kicked)
         CHECK_EQ(tvm_peek(k.t, TVM_PAGED + 0x200005 + i, 8),
                  tvm_peek(k.t, TVM_PAGED + 3 + i, 8));
     CHECK(left > 0);
-    bt_vm_destroy(k.t);
+    tbt_destroy(k.t);
 }
 
 TEST_MAIN(CASE(strings), CASE(short_strings), CASE(bits), CASE(xsave),

@@ -9,7 +9,7 @@
 
 #include "base/test.h"
 #include "cpu/x86/paging.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -28,40 +28,7 @@
 
 /* ---- two VMs ---- */
 
-static struct tvm *bt_vm(void)
-{
-    static struct engine_part *part; /* as in a monitor: till the end */
-    struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
-    struct tvm *t = tvm_create();
-    struct err e;
-
-    if (!part && bt_engine.init(&host, &part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    interp_engine.vcpu_destroy(t->v[0]);
-    t->vm.engine = part;
-    if (bt_engine.vcpu_create(&t->vm, t->cpu, &t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    return t;
-}
-
-static void bt_vm_destroy(struct tvm *t)
-{
-    bt_engine.vcpu_destroy(t->v[0]);
-    x86_cpu_fini(t->cpu);
-    vm_fini(&t->vm);
-    free(t);
-}
-
-static bool host_ok(void)
-{
-    char why[120];
-
-    return bt_host_ok(why, sizeof why);
-}
+static struct engine_part *part;
 
 static uint64_t rnd(uint64_t *s)
 {
@@ -288,7 +255,7 @@ static void prepare_fault(struct tvm *t, uint64_t seed, uint64_t cr4);
 static void rounds(prepare_fn prepare, const char *insn, size_t len,
                    uint64_t cr4, unsigned n, unsigned percent, unsigned bare)
 {
-    struct tvm *a = tvm_create(), *b = bt_vm();
+    struct tvm *a = tvm_create(), *b = tbt_create(&part);
     struct bt *bt = bt_of(b->v[0]);
     uint64_t quick = 0, faults = 0, no_c = 0;
 
@@ -329,7 +296,7 @@ static void rounds(prepare_fn prepare, const char *insn, size_t len,
     CHECK(no_c * 100 >= n * bare);
     CHECK(faults * 100 >= (prepare == prepare_fault ? n * 20 : 0));
     tvm_destroy(a);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 static void prepare_sysret(struct tvm *t, uint64_t seed, uint64_t cr4)
@@ -512,7 +479,7 @@ static void prepare_cr3(struct tvm *t, uint64_t seed, uint64_t cr4)
 
 TEST(syscall_and_sysret)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     BARE(prepare_user, "", 0, 60, 40);
     BARE(prepare_user, "", X86_CR4_SMAP, 60, 40);
@@ -523,7 +490,7 @@ TEST(syscall_and_sysret)
 
 TEST(iret)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     BARE(prepare_iret, "\x48\xcf", 0, 30, 6);
     BARE(prepare_iret, "\x48\xcf", X86_CR4_SMAP, 30, 6);
@@ -540,7 +507,7 @@ TEST(page_fault)
         "\x8a\x04\x25\x08\x50\0\0\x8a\x04\x25\x04\x98\0\0"
         "\x80\x0c\x25\xf0\xff\x05\0\0\x80\x0c\x25\xf0\xf2\x06\0\0\x48\xcf";
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     ROUNDS(prepare_fault, begin, 0, 40);
     ROUNDS(prepare_fault, begin, X86_CR4_SMAP, 40);
@@ -548,7 +515,7 @@ TEST(page_fault)
 
 TEST(translations)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     ROUNDS(prepare_cr3, "\x0f\x22\xde", 0, 60); /* mov cr3, rsi */
     ROUNDS(prepare_cr3, "\x0f\x22\xde", X86_CR4_PCIDE, 60);
@@ -558,7 +525,7 @@ TEST(translations)
 
 TEST(flags_and_bases)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     ROUNDS(prepare_any, "\xfa", 0, 95);     /* cli */
     ROUNDS(prepare_any, "\xfb\x90", 0, 60); /* sti; nop */
@@ -588,7 +555,7 @@ TEST(flags_and_bases)
 
 TEST(register_reads)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     /* mov rax,cr0; mov r12,cr2; mov r11,cr3; mov rsp,cr4 */
     ROUNDS(prepare_any,
@@ -636,7 +603,7 @@ static enum exit_reason run_a_while(const struct engine_ops *e, struct tvm *t)
 
 static void stopped(prepare_fn prepare, const char *insn, size_t len)
 {
-    struct tvm *a = tvm_create(), *b = bt_vm();
+    struct tvm *a = tvm_create(), *b = tbt_create(&part);
 
     for (unsigned i = 0; i < 2; i++) {
         struct tvm *t = i ? b : a;
@@ -661,7 +628,7 @@ static void stopped(prepare_fn prepare, const char *insn, size_t len)
         compare(a, b, seed);
     }
     tvm_destroy(a);
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 static void prepare_sysret_loop(struct tvm *t, uint64_t seed, uint64_t cr4)
@@ -678,7 +645,7 @@ static void prepare_iret_loop(struct tvm *t, uint64_t seed, uint64_t cr4)
 
 TEST(stopped_in_user_mode)
 {
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
     stopped(prepare_sysret_loop, "\x48\x0f\x07", 3);
     stopped(prepare_iret_loop, "\x48\xcf", 2);
@@ -725,9 +692,9 @@ TEST(tsc)
 {
     struct tvm *b;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
-    b = bt_vm();
+    b = tbt_create(&part);
     host_clock(b);
     for (uint64_t i = 0; i < 64; i++) {
         tsc_case(b, i & 1, UINT64_C(0x9e3779b97f4a7c15) * i);
@@ -737,7 +704,7 @@ TEST(tsc)
             clock_start(b->vm.clock);
         }
     }
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 /* CR4.TSD forbids it to user code. */
@@ -746,9 +713,9 @@ TEST(tsc_forbidden)
     static const uint8_t rdtsc[] = {0x0f, 0x31, 0x0f, 0x05};
     struct tvm *b;
 
-    if (!host_ok())
+    if (!tbt_host_ok())
         SKIP("this host cannot run translated code");
-    b = bt_vm();
+    b = tbt_create(&part);
     host_clock(b);
     tables(b);
     code(b, USER, rdtsc, sizeof rdtsc);
@@ -760,7 +727,7 @@ TEST(tsc_forbidden)
         CHECK_EQ(run(&bt_engine, b), EXIT_HLT);
         CHECK_EQ(b->cpu->rip, (i & 1 ? TVM_VEC(13) : KERNEL) + 1);
     }
-    bt_vm_destroy(b);
+    tbt_destroy(b);
 }
 
 TEST_MAIN(CASE(syscall_and_sysret), CASE(iret), CASE(page_fault),

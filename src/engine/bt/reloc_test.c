@@ -8,7 +8,7 @@
 
 #include "base/test.h"
 #include "engine/bt/priv.h"
-#include "engine/interp/testvm.h"
+#include "engine/bt/testbt.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -46,19 +46,9 @@ static struct world make_world(void)
 {
     struct engine_host host = {.kvm_fd = -1, .ncpus = 1};
     struct world w = {.t = tvm_create()};
-    struct err e;
 
-    interp_engine.vcpu_destroy(w.t->v[0]);
-    if (bt_engine.init(&host, &w.part, &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    w.t->vm.engine = w.part;
-    if (bt_engine.vcpu_create(&w.t->vm, w.t->cpu, &w.t->v[0], &e)) {
-        printf("bt: %s\n", e.text);
-        exit(1);
-    }
-    w.bt = bt_of(w.t->v[0]);
+    tbt_init(&w.part, &host);
+    w.bt = tbt_take(w.t, w.part);
     tvm_poke(w.t, TVM_CODE, PROGRAM, sizeof PROGRAM - 1);
     tvm_poke(w.t, SECOND, FUNCTION, sizeof FUNCTION - 1);
     return w;

@@ -207,6 +207,7 @@ static void everywhere(bool scatter, bool adx)
         run(&w, 0, 0, 2);     /* ... which have stayed where they were */
         CHECK_EQ(trips(&w, i), trips(&w, 0));
     }
+    CHECK(scatter || w.part->bt[0]->st.zone_maps);
     /* Zones: what names an absolute address is not copied. */
     CHECK(blocks(&w) <= made + (scatter ? 0 : 2 * SLOTS));
 }
@@ -406,7 +407,7 @@ TEST(copies_do_not_drop_what_was_translated)
     for (unsigned i = 0; i < 40; i++)
         run(&w, i & 1, i % SLOTS, 2);
     /* Behind a drop regions begin where an instruction was called out. */
-    CHECK(blocks(&w) < made + 16);
+    CHECK(blocks(&w) < made + 8);
     CHECK(copies(&w) > 150);
     CHECK(w.part->bt[0]->st.segments + w.part->bt[1]->st.segments > 4);
 }
@@ -445,8 +446,10 @@ TEST(iret_before_any)
     CHECK_EQ(cpu->rip, TVM_CODE + 0x200c);
 }
 
-TEST_MAIN(CASE(syscall_is_copied), CASE(regions_are_copied_for_other_addresses),
-          CASE(regions_of_zones_are_copied),
+TEST_MAIN(/* first: a later engine may find no room for zones */
+          CASE(regions_of_zones_are_copied), CASE(syscall_is_copied),
+          CASE(regions_are_copied_for_other_addresses),
+
           CASE(regions_are_copied_on_hosts_without_adx),
           CASE(no_copy_of_what_was_written), CASE(no_copy_of_itself),
           CASE(no_copy_of_what_was_not_made), CASE(no_link_to_another_mode),

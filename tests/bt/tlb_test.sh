@@ -29,11 +29,13 @@ for seed in ${SEEDS:-1 2 3}; do
     model bt bt "$seed" "--zones off"
     model zones bt "$seed" "--zones now"
     for name in bt zones; do
-        # what was mapped unasked (neighbours) may be older than a walk would be
+        # what was loaded unasked (zones: neighbours; IRET: what its #PF was
+        # about) may be older than a walk would be: legal, but no equal hash
         n=$(sed -n 's/^accesses .* unasked \([0-9]*\) .*/\1/p' "$out/$name")
-        if [ "$name" = zones ] && [ "${n:-0}" -gt 0 ]; then
-            [ "$n" -lt 100 ] && echo "ok tlb seed $seed: zones, $n unasked: no hash" ||
-                echo "FAIL tlb seed $seed: zones: $n translations that nobody asked for"
+        all=$(sed -n 's/^accesses \([0-9]*\) .*/\1/p' "$out/$name")
+        if [ "${n:-0}" -gt 0 ]; then
+            [ "$n" -lt $((all / 20000 + 10)) ] && echo "ok tlb seed $seed: $name, $n unasked: no hash" ||
+                echo "FAIL tlb seed $seed: $name: $n translations that nobody asked for"
             continue
         fi
         [ -n "$(hash_of $name)" ] && [ "$(hash_of interp)" = "$(hash_of $name)" ] &&

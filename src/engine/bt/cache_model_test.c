@@ -401,6 +401,11 @@ static void *device(void *arg)
 
 static struct tvm *make_vm(struct engine_part **part)
 {
+    static struct {
+        struct tvm *t;
+        struct engine_part *part;
+    } kept[4];
+    static unsigned n;
     struct engine_host host = {.kvm_fd = -1, .ncpus = 2};
     struct tvm *t = tvm_create_cpus(CLOCK_MODE_REAL, 2);
     struct err e;
@@ -418,6 +423,8 @@ static struct tvm *make_vm(struct engine_part **part)
         }
     }
     (*part)->cache.seg_blocks = 96;
+    kept[n % ARRAY_LEN(kept)].t = t; /* as in a monitor: till the end */
+    kept[n++ % ARRAY_LEN(kept)].part = *part;
     return t;
 }
 
